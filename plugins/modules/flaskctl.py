@@ -1,0 +1,308 @@
+#!/usr/bin/python
+# Copyright: Flask Fleet contributors
+# SPDX-License-Identifier: MIT
+"""Call the host's release engine and tell its answer in Ansible's terms."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: flaskctl
+short_description: Stage, activate, roll back and remove releases of an app on a host
+version_added: 0.1.0
+description:
+  - Runs C(/usr/local/bin/flaskctl), the release engine that the role C(flaskfleet.web.flask_gunicorn_nginx) installs,
+    and returns its answer.
+  - When it fails, the message holds all that it said, the traceback of the app that would not start included, and what
+    to do.
+attributes:
+  check_mode:
+    description: Can run in C(check_mode) and return changed status prediction without modifying target.
+    support: full
+    details:
+      - Runs C(flaskctl --dry-run). On a host that has no C(flaskctl) yet a first installation is predicted.
+  diff_mode:
+    description: Returns what has changed or would change in C(diff) mode.
+    support: partial
+    details:
+      - Shows what C(flaskctl) says of a difference. Of environment variables and credentials that is only the names.
+  idempotent:
+    description: A second run with the same input changes nothing.
+    support: full
+options:
+  app:
+    description:
+      - The name of the app.
+    type: str
+    required: true
+  command:
+    description:
+      - What to do. V(status) and V(verify) only read. V(remove) is done at once on a host that has no C(flaskctl).
+    type: str
+    required: true
+    choices: [status, stage, activate, rollback, verify, prune, remove]
+  release:
+    description:
+      - The id of a release, or the beginning of it. Required with O(command=activate); O(command=rollback) without it
+        goes to the previous good release, O(command=verify) without it asks for the current one.
+    type: str
+  archive:
+    description:
+      - The path of the archive on the host. For O(command=stage).
+    type: path
+  sha256:
+    description:
+      - The SHA-256 of the archive. With O(command=stage) and without O(archive) the answer tells in RV(archive_needed)
+        whether the host has to be sent the archive at all.
+    type: str
+  config:
+    description:
+      - The configuration of the release as one JSON text. For O(command=stage).
+      - One text, because Ansible hides each value below a secret option from all output, and short values such as V(1)
+        would make every message unreadable.
+    type: str
+  keep:
+    description:
+      - How many releases stay. For O(command=prune).
+    type: int
+  purge:
+    description:
+      - With O(command=remove), remove the data of the app in C(/var/lib) too.
+    type: bool
+    default: false
+author:
+  - Flask Fleet contributors (@flaskfleet)
+"""
+
+EXAMPLES = r"""
+- name: Ask whether the host needs the archive
+  flaskfleet.web.flaskctl:
+    app: hello
+    command: stage
+    sha256: "{{ __archive.sha256 }}"
+    config: "{{ __release_config | ansible.builtin.to_json }}"
+  register: __staged
+
+- name: Stage the release
+  flaskfleet.web.flaskctl:
+    app: hello
+    command: stage
+    archive: "/srv/hello/incoming/{{ __archive.sha256 }}.tar.gz"
+    sha256: "{{ __archive.sha256 }}"
+    config: "{{ __release_config | ansible.builtin.to_json }}"
+  when: __staged.archive_needed
+
+- name: Let the release answer requests
+  flaskfleet.web.flaskctl:
+    app: hello
+    command: activate
+    release: "{{ __staged.id }}"
+
+- name: Go back to the release before
+  flaskfleet.web.flaskctl:
+    app: hello
+    command: rollback
+"""
+
+RETURN = r"""
+archive_needed:
+  description: Whether O(command=stage) cannot go on without O(archive). It is no failure.
+  returned: O(command=stage)
+  type: bool
+predicted:
+  description: That the host has no C(flaskctl) yet, so that the answer is what a first installation would give.
+  returned: check mode on such a host
+  type: bool
+id:
+  description: The id of the release that was staged, activated or asked for. None when it is predicted.
+  returned: O(command=stage), O(command=activate), O(command=rollback)
+  type: str
+current:
+  description: The id of the release that answers requests, or none.
+  returned: success
+  type: str
+previous:
+  description: The id of the release that O(command=rollback) would go to, or none.
+  returned: success
+  type: str
+detail:
+  description: The evidence of a failure, for example the traceback of the app. It is part of RV(msg) too.
+  returned: failure, when there is one
+  type: str
+remedy:
+  description: What to do about a failure. It is part of RV(msg) too.
+  returned: failure, when there is one
+  type: str
+msg:
+  description: What was done, in a sentence; for a failure the whole story.
+  returned: always
+  type: str
+"""
+
+import json
+import os
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.flaskfleet.web.plugins.module_utils.source import mask
+
+FLASKCTL = "/usr/local/bin/flaskctl"
+ARCHIVE_NEEDED = 3
+# which options each command takes besides `app`
+TAKES: dict[str, set[str]] = {
+    "status": set(),
+    "stage": {"archive", "sha256", "config"},
+    "activate": {"release"},
+    "rollback": {"release"},
+    "verify": {"release"},
+    "prune": {"keep"},
+    "remove": {"purge"},
+}
+
+
+def problem(params: dict[str, Any], release_known: bool) -> str:
+    """Return what is wrong with the combination of options, or nothing.
+
+    `release_known` is false where only a prediction is asked for: the id of a release is not known then.
+    """
+    command = params["command"]
+    every = set().union(*TAKES.values())
+    stray = sorted(name for name in every - TAKES[command] if params[name] not in (None, False))
+    if stray:
+        return f"command {command} takes no {' and no '.join(stray)}"
+    if command == "activate" and release_known and not params["release"]:
+        return "command activate needs release: the id that stage returned"
+    if command == "stage" and not (params["archive"] or params["sha256"]):
+        return "command stage needs archive or sha256"
+    return ""
+
+
+def arguments(params: dict[str, Any], dry_run: bool) -> list[str]:
+    """Return the arguments for flaskctl; the configuration is not among them, it goes to standard input."""
+    given = ["--json", *(["--dry-run"] if dry_run else []), params["app"], params["command"]]
+    if params["keep"] is not None:
+        given += ["--keep", str(params["keep"])]
+    if params["purge"]:
+        given.append("--purge")
+    if params["sha256"]:
+        given += ["--sha256", params["sha256"]]
+    if params["config"] is not None:
+        given += ["--config", "-"]
+    return given + [params[name] for name in ("archive", "release") if params[name]]
+
+
+def without_flaskctl(params: dict[str, Any], dry_run: bool) -> dict[str, Any] | None:
+    """Return the answer for a host that has no flaskctl, None when there can be none.
+
+    Nothing is left to remove there. In check mode the tasks before this one would have installed flaskctl, so releasing
+    to it is predicted; what only makes sense where there is an app, such as a rollback, is not.
+    """
+    app, command = params["app"], params["command"]
+    answer = {"app": app, "command": command, "changed": False, "predicted": True}
+    if command == "remove":
+        return {**answer, "predicted": dry_run, "others": [], "msg": f"{app} is not on this host."}
+    if not dry_run or command not in ("stage", "activate", "prune"):
+        return None
+    return {
+        **answer,
+        "changed": command != "prune",
+        "msg": f"{app} would be installed on this host for the first time.",
+        "archive_needed": command == "stage",
+        "id": None,
+        "current": None,
+        "previous": None,
+        "active": [],
+        "staged": False,
+        "repairs": [],
+        "releases": [],
+        "socket": {"active": False, "enabled": False, "stale": False},
+        "service": {"enabled": False},
+        "nginx": None,
+        "openssl": None,
+        "systemd": None,
+        "python": None,
+        "ipv6": os.path.exists("/proc/net/if_inet6"),
+        "venv": {"key": None, "built": True},
+    }
+
+
+def story(answer: dict[str, Any]) -> str:
+    """Return message, evidence and remedy of a failure as one text for a person."""
+    parts = (str(answer.get(key) or "").strip("\n") for key in ("msg", "detail", "remedy"))
+    text: str = mask("\n\n".join(part for part in parts if part))
+    return text
+
+
+def understood(code: int, out: str, err: str) -> dict[str, Any]:
+    """Return flaskctl's answer as Ansible's result; `failed` in it says whether the task fails.
+
+    An answer that is no JSON is a failure whatever the exit code: a traceback of flaskctl, a usage message, a killed
+    process.
+    """
+    try:
+        answer = json.loads(out)
+    except ValueError:
+        answer = None
+    if not isinstance(answer, dict):
+        words = "\n".join(text.strip("\n") for text in (err, out) if text.strip())
+        return {
+            "failed": True,
+            "changed": False,
+            "rc": code,
+            "msg": mask(f"flaskctl ended with exit code {code} and gave no answer.\n\n{words}".rstrip()),
+        }
+    result = {**answer, "rc": code, "changed": bool(answer.get("changed", False))}
+    if answer.get("command") == "stage" or code == ARCHIVE_NEEDED:
+        result["archive_needed"] = bool(answer.get("archive_needed", code == ARCHIVE_NEEDED))
+    failed = bool(answer.get("failed")) or code not in (0, ARCHIVE_NEEDED)
+    if not failed:
+        return {key: value for key, value in result.items() if key != "failed"}
+    result["failed"] = True
+    result["msg"] = story(answer) or f"flaskctl ended with exit code {code}"
+    if err.strip() and err.strip() not in result["msg"]:
+        result["stderr"] = mask(err.strip())
+    return result
+
+
+def main() -> None:
+    """Run as a module."""
+    module = AnsibleModule(
+        argument_spec={
+            "app": {"type": "str", "required": True},
+            "command": {"type": "str", "required": True, "choices": sorted(TAKES)},
+            "release": {"type": "str"},
+            "archive": {"type": "path"},
+            "sha256": {"type": "str"},
+            "config": {"type": "str", "no_log": True},
+            "keep": {"type": "int"},
+            "purge": {"type": "bool", "default": False},
+        },
+        supports_check_mode=True,
+    )
+    installed = os.path.exists(FLASKCTL)
+    wrong = problem(module.params, installed or not module.check_mode)
+    if wrong:
+        module.fail_json(msg=f"{wrong}.")
+    if not installed:
+        answer = without_flaskctl(module.params, module.check_mode)
+        if answer is None:
+            module.fail_json(
+                msg=f"{FLASKCTL} is not on this host. The role flaskfleet.web.flask_gunicorn_nginx installs it:"
+                " run site.yml."
+            )
+        else:
+            module.exit_json(**answer)
+    code, out, err = module.run_command(
+        [FLASKCTL, *arguments(module.params, module.check_mode)],
+        data=module.params["config"],
+        binary_data=True,  # no line break added to the JSON text
+        environ_update={"LC_ALL": "C.UTF-8"},
+        handle_exceptions=True,
+    )
+    result = understood(code, out, err)
+    if result.pop("failed", False):
+        module.fail_json(**result)
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()
