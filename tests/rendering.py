@@ -1,0 +1,97 @@
+"""The role's templates and derived values, through Ansible's own Templar and the role's own defaults and vars.
+
+Used twice: the unit tests assert on the text, the integration tests have the nginx and systemd of real hosts judge it.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from ansible.parsing.dataloader import DataLoader
+from ansible.plugins.loader import init_plugin_loader
+from ansible.template import Templar, trust_as_template
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+ROLE = REPOSITORY / "roles" / "flask_gunicorn_nginx"
+PREFIX = "flask_gunicorn_nginx_"
+
+# What flaskctl measures of a host, as far as templates ask for it.
+DEBIAN_12 = {"nginx": "1.22.1", "openssl": "3.0.17", "ipv6": True}
+
+TLS = {"certificate": "/etc/ssl/hello/chain.pem", "key": "/etc/ssl/hello/key.pem"}
+
+# Every branch of every template is taken in one of these and not taken in another (a unit test holds them to it).
+# Values carry no prefix here; `name` is hello unless given.
+SCENARIOS: dict[str, dict[str, Any]] = {
+    "defaults, the catch-all": {"default_server": True},
+    "names": {"server_names": ["example.com", "*.example.com"], "listen": 8080},
+    "a dash in the name": {"name": "a-b", "port": 5001, "server_names": ["a-b.test"], "trusted_proxies": ["10.1.2.3"]},
+    "TLS": {"server_names": ["example.com"], "tls": TLS},
+    "TLS for all": {"default_server": True, "tls": {**TLS, "hsts_max_age": 300}, "static_dir": ""},
+    "mounted below a path": {"default_server": True, "url_prefix": "/api"},
+    "routes with the path": {
+        "default_server": True,
+        "url_prefix": "/api",
+        "url_prefix_in_routes": True,
+        "health_path": "/api/healthz",
+        "static_url": "/assets/",
+    },
+    "no static files": {"default_server": True, "static_dir": ""},
+    "behind load balancers": {
+        "server_names": ["example.com"],
+        "tls": TLS,
+        "trusted_proxies": ["10.0.0.0/8", "2001:db8::/32"],
+    },
+    "nginx's own words": {
+        "default_server": True,
+        "server_settings": {"client_max_body_size": "1g", "proxy_read_timeout": "5m", "gzip": "on"},
+    },
+    "Gunicorn's and systemd's own words": {
+        "default_server": True,
+        "settings": {"workers": 3, "graceful_timeout": 50, "raw_env": ["A=it's", 'B="x"'], "user": None},
+        "service_settings": {"IPAddressAllow": ["10.0.0.5", "10.0.0.2"], "MemoryMax": "512M", "Nice": 5},
+    },
+}
+
+init_plugin_loader([str(REPOSITORY / "collections")])
+
+
+def prefixed(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the values under the role's variable names, with the app's name where it is not given."""
+    return {PREFIX + tail: value for tail, value in {"name": "hello", **values}.items()}
+
+
+@cache
+def _own_variables() -> dict[str, Any]:
+    """Return the role's defaults and vars, trusted to hold templates as Ansible trusts a role's files."""
+    loader = DataLoader()
+    parts = [
+        loader.load_from_file(str(ROLE / part / "main.yml"), trusted_as_template=True) for part in ("defaults", "vars")
+    ]
+    return {**parts[0], **parts[1]}
+
+
+@cache
+def _evaluate(expression: str, values: str, host: str) -> Any:
+    variables = {
+        **_own_variables(),
+        **prefixed(json.loads(values)),
+        "role_path": str(ROLE),
+        "ansible_search_path": [str(ROLE)],
+        "__flask_gunicorn_nginx_staged": json.loads(host),
+        "__flask_gunicorn_nginx_archive": {"by": "tester", "host": "control", "revision": "1" * 40},
+    }
+    return Templar(DataLoader(), variables=variables).template(trust_as_template("{{ " + expression + " }}"))
+
+
+def evaluate(expression: str, values: dict[str, Any] | None = None, host: dict[str, Any] | None = None) -> Any:
+    """Return what a Jinja expression is worth inside the role, for one scenario on one host."""
+    return _evaluate(expression, json.dumps(values or {}), json.dumps(host or DEBIAN_12))
+
+
+def render(template: str, values: dict[str, Any] | None = None, host: dict[str, Any] | None = None) -> str:
+    """Return the text of a template (its name without .j2) the way the tasks make it."""
+    return str(evaluate(f"lookup('ansible.builtin.template', '{template}.j2')", values, host))

@@ -1,0 +1,141 @@
+"""The role's promise to its users: what may be set, what it is worth unset, and where that is written."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.rendering import PREFIX, ROLE, SCENARIOS, evaluate, prefixed
+
+DEFAULTS: dict[str, Any] = yaml.safe_load((ROLE / "defaults" / "main.yml").read_text())
+SPECS: dict[str, Any] = yaml.safe_load((ROLE / "meta" / "argument_specs.yml").read_text())["argument_specs"]
+OPTIONS: dict[str, dict[str, Any]] = SPECS["main"]["options"]
+# Neither has a sane default: the name is required, the source is needed only to release.
+WITHOUT_DEFAULT = {f"{PREFIX}name", f"{PREFIX}source"}
+
+PYTHON_TYPES = {"str": str, "path": str, "int": int, "bool": bool, "list": list, "dict": dict}
+
+
+def used_in_role() -> str:
+    parts = ("tasks", "templates", "vars", "handlers")
+    return "\n".join(path.read_text() for part in parts for path in (ROLE / part).rglob("*") if path.is_file())
+
+
+def test_what_can_be_set_is_what_has_a_default_and_two_more() -> None:
+    assert set(OPTIONS) == set(DEFAULTS) | WITHOUT_DEFAULT
+    assert not set(DEFAULTS) & WITHOUT_DEFAULT
+
+
+def test_only_the_name_is_required() -> None:
+    assert [name for name, option in OPTIONS.items() if option.get("required")] == [f"{PREFIX}name"]
+
+
+@pytest.mark.parametrize("name", sorted(DEFAULTS))
+def test_the_documented_default_is_the_real_one(name: str) -> None:
+    documented = OPTIONS[name]["default"]
+    assert (documented, type(documented)) == (DEFAULTS[name], type(DEFAULTS[name]))
+
+
+@pytest.mark.parametrize("name", sorted(DEFAULTS))
+def test_a_default_has_the_type_it_is_documented_with(name: str) -> None:
+    assert type(DEFAULTS[name]) is PYTHON_TYPES[OPTIONS[name]["type"]]
+
+
+@pytest.mark.parametrize("name", sorted(OPTIONS))
+def test_every_variable_says_what_it_is_for(name: str) -> None:
+    text = OPTIONS[name]["description"]
+    said = text if isinstance(text, str) else " ".join(text)
+    assert len(said.split()) >= 5 and said.rstrip().endswith((".", "))")), said
+
+
+@pytest.mark.parametrize("name", sorted(OPTIONS))
+def test_a_list_says_what_it_is_a_list_of(name: str) -> None:
+    assert ("elements" in OPTIONS[name]) == (OPTIONS[name]["type"] == "list")
+
+
+def test_there_are_at_most_thirty_variables() -> None:
+    assert len(OPTIONS) <= 30
+
+
+@pytest.mark.parametrize("name", sorted(OPTIONS))
+def test_no_variable_is_without_effect(name: str) -> None:
+    assert re.search(rf"(?<!_){name}\b", used_in_role())
+
+
+def test_the_role_reads_no_variable_that_is_not_documented() -> None:
+    read = set(re.findall(rf"(?<![_\w]){PREFIX}\w+", used_in_role()))
+    # a mention in a message or comment ends the word where the name ends; the preflight's pattern is the bare prefix
+    assert read - {PREFIX} <= set(OPTIONS), read - set(OPTIONS)
+
+
+def test_every_internal_name_that_is_read_is_made_somewhere() -> None:
+    text = used_in_role()
+    read = set(re.findall(rf"\b__{PREFIX}\w+", text))
+    made = set(re.findall(rf"^\s*(__{PREFIX}\w+):", text, re.M)) | set(re.findall(rf"register: (__{PREFIX}\w+)", text))
+    assert read <= made, read - made
+
+
+def test_every_internal_name_that_is_made_is_read() -> None:
+    text = used_in_role()
+    made = set(re.findall(rf"^\s*(__{PREFIX}\w+):", text, re.M)) | set(re.findall(rf"register: (__{PREFIX}\w+)", text))
+    unread = {name for name in made if len(re.findall(rf"\b{name}\b", text)) < 2}
+    assert not unread
+
+
+def test_a_default_asks_nothing_of_the_host() -> None:
+    """Argument validation templates every default before any fact is there."""
+    assert "ansible_" not in (ROLE / "defaults" / "main.yml").read_text()
+    assert "{{" not in (ROLE / "defaults" / "main.yml").read_text()
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_the_scenarios_of_these_tests_set_what_can_be_set(scenario: str) -> None:
+    assert set(prefixed(SCENARIOS[scenario])) <= set(OPTIONS)
+
+
+def test_flaskctl_learns_where_to_ask_through_nginx() -> None:
+    values = {"server_names": ["*.example.com"], "url_prefix": "/api", "health_path": "/healthz", "listen": "8080"}
+    app = evaluate("__flask_gunicorn_nginx_app", values)
+    assert app["verify"] == {"scheme": "http", "port": 8080, "host": "www.example.com", "path": "/api/healthz"}
+    assert app["user"] == "hello"
+
+
+def test_numbers_given_as_text_reach_flaskctl_as_numbers() -> None:
+    """-e gives text, and the argument specification checks types without converting."""
+    app = evaluate("__flask_gunicorn_nginx_app", {"port": "5007", "keep_releases": "3"})
+    assert (app["port"], app["keep_releases"]) == (5007, 3)
+
+
+def test_the_release_carries_what_flaskctl_stages() -> None:
+    release = evaluate("__flask_gunicorn_nginx_release", {"env": {"A": "1"}, "credentials": {"B": "2"}})
+    assert set(release) == {
+        "gunicorn_conf",
+        "service",
+        "environment",
+        "credentials",
+        "requirements",
+        "server_requirements",
+        "static_dir",
+        "python",
+        "index_url",
+        "ca_bundle",
+        "notes",
+    }
+    assert release["environment"] == {"A": "1"}
+    assert "Sockets=hello.socket" in release["service"]
+    assert "gunicorn==" in release["server_requirements"] and "--hash=sha256:" in release["server_requirements"]
+    compile(release["gunicorn_conf"], "gunicorn.conf.py", "exec")
+
+
+def test_what_the_host_is_does_not_change_the_release() -> None:
+    """Else a first run (host unknown) and a second would make two releases of one input."""
+    newer = {"nginx": "1.30.0", "openssl": "3.5.4", "ipv6": False}
+    assert evaluate("__flask_gunicorn_nginx_release") == evaluate("__flask_gunicorn_nginx_release", host=newer)
+
+
+def test_the_flaskctl_settings_hold_no_secret() -> None:
+    app = evaluate("__flask_gunicorn_nginx_app", {"env": {"A": "canary"}, "credentials": {"B": "canary"}})
+    assert "canary" not in str(app)

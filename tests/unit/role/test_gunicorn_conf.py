@@ -1,0 +1,337 @@
+"""gunicorn.conf.py: its text, and its gate for real, with the sockets that systemd would hand over."""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import http.client
+import itertools
+import os
+import re
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.rendering import SCENARIOS, render
+
+NUMBERS = itertools.count()
+
+APP = """
+import os, time
+from flask import Flask, request, url_for
+app = Flask(__name__)
+
+@app.get("/")
+def index():
+    return "Hello!"
+
+@app.get("/where")
+def where():
+    return url_for("index") + " " + request.environ["SCRIPT_NAME"]
+
+@app.get("/asked")
+def asked():
+    return open("asked").read()
+
+@app.get("/healthz")
+def health():
+    time.sleep(0.3)
+    with open("asked", "a") as file:
+        file.write(f"{os.getpid()} {request.host} {request.scheme} {request.user_agent}\\n")
+    return "fit"
+
+@app.get("/broken")
+def broken():
+    raise ValueError("broken")
+
+def create_app(greeting="made"):
+    made = Flask("made")
+    made.add_url_rule("/", view_func=lambda: greeting, endpoint="index")
+    return made
+"""
+
+
+@dataclass
+class Answer:
+    status: int
+    headers: dict[str, str]
+    body: str
+
+
+class Instance:
+    """Gunicorn with the rendered configuration, started as systemd starts it."""
+
+    def __init__(self, directory: Path, app: str, values: dict[str, Any]) -> None:
+        (directory / "app.py").write_text(app)
+        (directory / "gunicorn.conf.py").write_text(render("gunicorn.conf.py", values))
+        self.errors = directory / "stderr"
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        name = f"flaskfleet-test-{os.getpid()}-{next(NUMBERS)}"
+        self._notified = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._notified.bind("\0" + name)
+        self._notified.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        environment = {"PATH": os.environ["PATH"], "NOTIFY_SOCKET": "@" + name, "FLASKFLEET_RELEASE": "abc123def456"}
+        # the inherited socket is descriptor 3 of the very process that LISTEN_PID names
+        launch = (
+            f"import os, sys; os.dup2({self._listener.fileno()}, 3)\n"
+            "os.environ.update(LISTEN_FDS='1', LISTEN_PID=str(os.getpid()))\n"
+            "os.execv(sys.executable, [sys.executable, '-m', 'gunicorn', '--config', 'gunicorn.conf.py'])"
+        )
+        with self.errors.open("w") as errors:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", launch],
+                cwd=directory,
+                env=environment,
+                stdout=errors,
+                stderr=errors,
+                pass_fds=[self._listener.fileno()],
+                start_new_session=True,
+            )
+
+    def ready(self, seconds: float = 10) -> tuple[str, bool] | None:
+        """Return the READY message and whether the master sent it, or None where none came (or the process ended)."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            self._notified.settimeout(0.02)
+            try:
+                message, ancillary, _, _ = self._notified.recvmsg(4096, socket.CMSG_SPACE(struct.calcsize("3i")))
+            except TimeoutError:
+                if self.process.poll() is not None:
+                    return None
+                continue
+            sender = array.array("i", ancillary[0][2])[0]
+            return message.decode(), sender == self.process.pid
+        return None
+
+    def get(self, path: str, **headers: str) -> Answer:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+        try:
+            connection.request("GET", path, headers={name.replace("_", "-"): value for name, value in headers.items()})
+            response = connection.getresponse()
+            return Answer(response.status, dict(response.getheaders()), response.read().decode())
+        finally:
+            connection.close()
+
+    def said(self) -> str:
+        return self.errors.read_text()
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
+        if self.process.poll() is None:
+            self.process.send_signal(how)
+        try:
+            return self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            raise AssertionError(f"Gunicorn did not stop; it said:\n{self.said()}") from None
+        finally:
+            self._listener.close()
+            self._notified.close()
+
+
+# The instances of this file, started all at once: each test waits for its own.
+HEALTHY: dict[str, tuple[str, dict[str, Any]]] = {
+    "two workers": (
+        APP,
+        {
+            "health_path": "/healthz",
+            "settings": {"workers": 2},
+            "server_names": ["example.com"],
+            "tls": {"certificate": "/c", "key": "/k"},
+        },
+    ),
+    "below a path": (APP, {"url_prefix": "/api", "server_names": ["example.com"]}),
+    "a factory": (APP, {"wsgi_app": "app:create_app('from a factory')"}),
+}
+
+
+def answering(status: str, headers: str = "[]", body: str = "b''") -> str:
+    """Return an app without Flask, which is half of the time of these tests."""
+    return f"def app(environ, start_response):\n    start_response('{status}', {headers})\n    return [{body}]\n"
+
+
+# name: (source of the app, values, what must be said)
+REFUSED: dict[str, tuple[str, dict[str, Any], list[str]]] = {
+    "unfit": (
+        answering("503 SERVICE UNAVAILABLE", body="b'no database'"),
+        {"health_path": "/healthz"},
+        ["GET /healthz answered 503 SERVICE UNAVAILABLE, not 2xx", "flask_gunicorn_nginx_health_path", "no database"],
+    ),
+    "redirect": (
+        answering("302 FOUND", headers="[('Location', '/login')]"),
+        {},
+        ["GET / answered 302 FOUND to /login", "flask_gunicorn_nginx_health_path"],
+    ),
+    "nothing there, below a path": (
+        answering("404 NOT FOUND"),
+        {"url_prefix": "/api", "health_path": "/nowhere"},
+        ["GET /api/nowhere answered 404 NOT FOUND, not 2xx"],
+    ),
+    "import error": (
+        "import a_module_that_is_not_there\n",
+        {},
+        ["ModuleNotFoundError: No module named 'a_module_that_is_not_there'"],
+    ),
+    "no app": ("nothing = 1\n", {}, ["Failed to find attribute 'app' in 'app'"]),
+    # the second worker that imports it fails
+    "one worker of two": (
+        "import os\nos.open('first', os.O_CREAT | os.O_EXCL)\n" + answering("200 OK"),
+        {"settings": {"workers": 2}},
+        ["FileExistsError"],
+    ),
+}
+HANGS = "import time\ntime.sleep(60)\n"
+
+
+@pytest.fixture(scope="module")
+def instances(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Instance]]:
+    cases = {**HEALTHY, **{name: case[:2] for name, case in REFUSED.items()}, "hangs": (HANGS, {})}
+    started = {}
+    for name, (app, values) in cases.items():
+        # one worker where the number does not matter: half of the time
+        settings = {"workers": 1, "graceful_timeout": 1, **values.get("settings", {})}
+        started[name] = Instance(tmp_path_factory.mktemp("gunicorn"), app, {**values, "settings": settings})
+    yield started
+    for instance in started.values():
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(instance.process.pid, signal.SIGKILL)
+        instance.stop()
+
+
+# The text
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_it_is_python_and_gunicorn_knows_every_setting(scenario: str) -> None:
+    from gunicorn.config import KNOWN_SETTINGS  # noqa: PLC0415
+
+    text = render("gunicorn.conf.py", SCENARIOS[scenario])
+    assert "{{" not in text and "{%" not in text
+    compile(text, "gunicorn.conf.py", "exec")
+    set_names = set(re.findall(r"^([a-z][a-z_]*) = ", text, re.M))
+    assert set_names <= {setting.name for setting in KNOWN_SETTINGS}
+
+
+def test_the_users_settings_come_after_the_roles_and_keep_their_types() -> None:
+    text = render(
+        "gunicorn.conf.py",
+        {"settings": {"workers": 3, "preload_app": True, "user": None, "raw_env": ["A=it's", 'B="x"'], "timeout": 2.5}},
+    )
+    own, users = text.split("# flask_gunicorn_nginx_settings\n")
+    assert "\nworkers = max(2, len(os.sched_getaffinity(0)))\n" in own
+    scope: dict[str, Any] = {}
+    exec(users.split("\n\n")[0], scope)
+    assert scope["workers"] == 3 and scope["preload_app"] is True and scope["user"] is None
+    assert scope["raw_env"] == ["A=it's", 'B="x"'] and scope["timeout"] == 2.5
+
+
+def test_without_settings_the_file_does_not_mention_them() -> None:
+    assert "flask_gunicorn_nginx_settings" not in render("gunicorn.conf.py")
+
+
+@pytest.mark.parametrize(
+    "app", ["app:app", "flaskr:create_app()", "a.b:create_app('x', debug=False)", 'a:create_app("x")']
+)
+def test_whatever_gunicorn_can_serve_arrives_as_it_was_written(app: str) -> None:
+    (line,) = re.findall(r"^wsgi_app = .*", render("gunicorn.conf.py", {"wsgi_app": app}), re.M)
+    scope: dict[str, Any] = {}
+    exec(line, scope)
+    assert scope["wsgi_app"] == app
+
+
+@pytest.mark.parametrize(
+    ("values", "script_name", "health_path"),
+    [
+        ({}, "", "/"),
+        ({"url_prefix": "/api", "health_path": "/healthz"}, "/api", "/healthz"),
+        ({"url_prefix": "/api", "url_prefix_in_routes": True, "health_path": "/api/healthz"}, "", "/api/healthz"),
+    ],
+)
+def test_the_app_is_mounted_below_the_path_unless_its_routes_carry_it(
+    values: dict[str, Any], script_name: str, health_path: str
+) -> None:
+    text = render("gunicorn.conf.py", values)
+    assert f'\nSCRIPT_NAME = "{script_name}"\n' in text
+    assert f"\nHEALTH_PATH = '{health_path}'\n" in text
+
+
+# The gate
+
+
+def test_the_master_says_ready_after_every_worker_was_asked(instances: dict[str, Instance]) -> None:
+    instance = instances["two workers"]
+    ready = instance.ready()
+    assert ready is not None, instance.said()
+    message, from_master = ready
+    assert from_master and message.startswith("READY=1\n") and "2 workers" in message
+    asked = instance.get("/asked").body.splitlines()
+    assert len({line.split()[0] for line in asked}) == 2
+    assert all(line.endswith(" example.com https flaskfleet-gate") for line in asked)
+    # a worker that dies is replaced, passes the same gate, and systemd hears nothing more
+    os.kill(int(asked[0].split()[0]), signal.SIGKILL)
+    deadline = time.monotonic() + 5
+    while len(instance.get("/asked").body.splitlines()) < 3 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert len(instance.get("/asked").body.splitlines()) == 3
+    assert instance.ready(0.1) is None
+    assert instance.stop() == 0
+
+
+def test_every_answer_names_the_release(instances: dict[str, Instance]) -> None:
+    instance = instances["below a path"]
+    assert instance.ready(), instance.said()
+    for path, status in (("/api/", 200), ("/api/nowhere", 404), ("/api/broken", 500)):
+        answer = instance.get(path)
+        assert (answer.status, answer.headers["X-Release"]) == (status, "abc123def456")
+
+
+def test_an_app_below_a_path_knows_its_addresses(instances: dict[str, Instance]) -> None:
+    instance = instances["below a path"]
+    assert instance.get("/api/where").body == "/api/ /api"
+    # nobody but the configuration says where the app is mounted
+    assert instance.get("/api/where", SCRIPT_NAME="/evil", X_Forwarded_Prefix="/evil").body == "/api/ /api"
+
+
+def test_a_factory_is_served(instances: dict[str, Instance]) -> None:
+    instance = instances["a factory"]
+    assert instance.ready(), instance.said()
+    assert instance.get("/").body == "from a factory"
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_release_that_cannot_serve_is_refused_with_the_reason(instances: dict[str, Instance], case: str) -> None:
+    instance = instances[case]
+    assert instance.ready() is None
+    assert instance.stop() != 0
+    missing = [words for words in REFUSED[case][2] if words not in instance.said()]
+    assert not missing, instance.said()
+
+
+def test_a_release_that_hangs_never_gets_ready(instances: dict[str, Instance]) -> None:
+    assert instances["hangs"].ready(0.5) is None
+    assert instances["hangs"].process.poll() is None  # it is systemd that gives up, at TimeoutStartSec
+
+
+def test_without_a_socket_from_systemd_nothing_starts(tmp_path: Path) -> None:
+    """Gunicorn would bind another address and look well where no request arrives."""
+    (tmp_path / "gunicorn.conf.py").write_text(render("gunicorn.conf.py"))
+    result = subprocess.run(
+        [sys.executable, "-m", "gunicorn", "--config", "gunicorn.conf.py"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={"PATH": os.environ["PATH"], "FLASKFLEET_RELEASE": "abc123def456"},
+        timeout=10,
+        check=False,
+    )
+    assert result.returncode != 0
+    assert "start hello.socket, then activate the release" in result.stdout + result.stderr

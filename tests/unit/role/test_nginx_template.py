@@ -1,0 +1,309 @@
+"""The nginx site: the text of each branch. That nginx accepts it is asked of real hosts (tests/integration)."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from tests.rendering import DEBIAN_12, SCENARIOS, TLS, evaluate, render
+
+NGINX_1_18 = {"nginx": "1.18.0", "openssl": "1.1.1w", "ipv6": True}
+NGINX_1_24 = {"nginx": "1.24.0", "openssl": "3.0.13", "ipv6": True}
+NGINX_1_26 = {"nginx": "1.26.3", "openssl": "3.5.1", "ipv6": True}
+NGINX_1_30 = {"nginx": "1.30.0", "openssl": "3.5.4", "ipv6": True}
+NAMED_TLS: dict[str, Any] = {"server_names": ["example.com"], "tls": TLS}
+
+
+def site(values: dict[str, Any], host: dict[str, Any] = DEBIAN_12) -> str:
+    return render("app.nginx.conf", values, host)
+
+
+def lines(text: str) -> list[str]:
+    return [line.strip() for line in text.splitlines()]
+
+
+def block(text: str, head: str) -> str:
+    """Return the block that starts with `head`, up to the brace that closes it."""
+    start = text.index(head + " {")
+    depth = 0
+    for position in range(start, len(text)):
+        depth += {"{": 1, "}": -1}.get(text[position], 0)
+        if depth == 0 and text[position] == "}":
+            return text[start : position + 1]
+    raise AssertionError(f"{head} is not closed in\n{text}")
+
+
+def servers(text: str) -> list[str]:
+    parts = text.split("\nserver {")[1:]
+    return ["server {" + part for part in parts]
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_the_file_says_first_that_ansible_owns_it(scenario: str) -> None:
+    assert lines(site(SCENARIOS[scenario]))[1] == "# Ansible managed"
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_braces_are_balanced_and_no_template_is_left(scenario: str) -> None:
+    text = site(SCENARIOS[scenario])
+    assert text.count("{") == text.count("}")
+    assert "{{" not in text and "{%" not in text and "None" not in text and "True" not in text
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_no_line_is_indented_by_a_template_tag(scenario: str) -> None:
+    """Indentation is two levels of four; a stray if-block would leave odd ones."""
+    odd = [line for line in site(SCENARIOS[scenario]).splitlines() if (len(line) - len(line.lstrip())) % 4]
+    assert not odd
+
+
+# Who is answered
+
+
+def test_a_site_with_names_answers_those_only() -> None:
+    text = site({"server_names": ["example.com", "*.example.com"]})
+    assert "server_name example.com *.example.com;" in lines(text)
+    assert "default_server" not in text
+
+
+def test_the_default_server_answers_whatever_name() -> None:
+    text = site({"default_server": True})
+    assert "listen 80 default_server;" in lines(text)
+    assert "listen [::]:80 default_server;" in lines(text)
+    assert "server_name _;" in lines(text)
+
+
+def test_a_host_without_ipv6_gets_no_ipv6_listener() -> None:
+    for values in ({"default_server": True}, NAMED_TLS):
+        assert "[::]" in site(values)
+        assert "[::]" not in site(values, {**DEBIAN_12, "ipv6": False})
+
+
+def test_another_port_is_listened_on() -> None:
+    text = site({"server_names": ["example.com"], "listen": 8080})
+    assert {"listen 8080;", "listen [::]:8080;"} <= set(lines(text))
+
+
+def test_false_given_as_text_is_false() -> None:
+    assert "default_server" not in site({"server_names": ["example.com"], "default_server": "false"})
+
+
+# TLS
+
+
+@pytest.mark.parametrize(
+    ("host", "listen"),
+    [(NGINX_1_18, "listen 443 ssl http2;"), (NGINX_1_24, "listen 443 ssl http2;"), (NGINX_1_26, "listen 443 ssl;")],
+)
+def test_http2_is_spoken_in_the_form_that_the_version_knows(host: dict[str, Any], listen: str) -> None:
+    text = lines(site(NAMED_TLS, host))
+    assert listen in text
+    assert listen.replace("443", "[::]:443") in text
+    assert ("http2 on;" in text) == (host is NGINX_1_26)
+
+
+@pytest.mark.parametrize(
+    ("openssl", "groups"),
+    [
+        ("1.1.1w", "X25519:prime256v1:secp384r1"),
+        ("3.0.17", "X25519:prime256v1:secp384r1"),
+        ("3.5.0", "X25519MLKEM768:X25519:prime256v1:secp384r1"),
+        ("3.5.4", "X25519MLKEM768:X25519:prime256v1:secp384r1"),
+    ],
+)
+def test_the_post_quantum_group_is_offered_where_openssl_has_it(openssl: str, groups: str) -> None:
+    text = site(NAMED_TLS, {**NGINX_1_26, "openssl": openssl})
+    assert f"ssl_ecdh_curve {groups};" in lines(text)
+
+
+@pytest.mark.parametrize("host", [NGINX_1_18, DEBIAN_12, NGINX_1_24, NGINX_1_26, NGINX_1_30])
+def test_session_tickets_are_off_where_nginx_does_not_rotate_their_keys(host: dict[str, Any]) -> None:
+    off = "ssl_session_tickets off;" in lines(site(NAMED_TLS, host))
+    assert off == (host in (NGINX_1_18, DEBIAN_12))
+
+
+def test_on_a_host_that_could_not_be_asked_the_newest_is_assumed() -> None:
+    """Check mode on a new host: a prediction of what a current distribution will get."""
+    text = lines(site(NAMED_TLS, {"nginx": None, "openssl": None, "ipv6": True}))
+    assert "http2 on;" in text
+    assert "ssl_ecdh_curve X25519MLKEM768:X25519:prime256v1:secp384r1;" in text
+
+
+def test_with_tls_the_http_port_only_redirects_and_serves_certificate_challenges() -> None:
+    plain, secure = servers(site(NAMED_TLS))
+    assert "return 308 https://$host$request_uri;" in plain
+    assert "/.well-known/acme-challenge/" in plain
+    assert "proxy_pass" not in plain and "ssl" not in plain
+    assert "proxy_pass http://hello;" in secure
+    assert "ssl_certificate /etc/ssl/hello/chain.pem;" in secure
+    assert "ssl_certificate_key /etc/ssl/hello/key.pem;" in secure
+
+
+def test_the_default_server_is_the_default_on_both_ports() -> None:
+    """Protocol versions, groups and header timeouts come from the default server, before a name is known."""
+    plain, secure = servers(site({"default_server": True, "tls": TLS}, NGINX_1_26))
+    assert "listen 80 default_server;" in plain and "client_header_timeout" in plain
+    assert "listen 443 ssl default_server;" in secure and "client_header_timeout" in secure
+
+
+def test_without_tls_there_is_one_server_and_no_word_of_it() -> None:
+    text = site({"default_server": True})
+    assert len(servers(text)) == 1
+    assert "ssl" not in text and "443" not in text and "Strict-Transport-Security" not in text
+
+
+def test_browsers_remember_https_for_two_years_unless_told_otherwise() -> None:
+    assert '"max-age=63072000"' in site(NAMED_TLS)
+    text = site({"server_names": ["example.com"], "tls": {**TLS, "hsts_max_age": 300}})
+    assert re.findall(r"max-age=(\d+)", text) == ["300", "300"]  # nginx inherits no add_header into the static location
+
+
+# What reaches the app
+
+
+def test_the_app_is_told_of_host_client_and_scheme() -> None:
+    location = lines(block(site({"default_server": True}), "location /"))
+    assert {
+        "proxy_set_header Host $http_host;",
+        "proxy_set_header X-Real-IP $remote_addr;",
+        "proxy_set_header X-Forwarded-For $remote_addr;",
+        "proxy_set_header X-Forwarded-Proto $scheme;",
+        "proxy_redirect off;",
+    } <= set(location)
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_a_header_that_an_app_may_believe_never_comes_from_the_client(scenario: str) -> None:
+    text = site(SCENARIOS[scenario])
+    for header in ("Forwarded", "Proxy", "Remote-User", "X-Forwarded-Host", "X-Forwarded-Prefix", "X-Script-Name"):
+        assert f'proxy_set_header {header} "";' in lines(text)
+
+
+def test_without_trusted_proxies_nobody_is_believed() -> None:
+    text = site({"default_server": True})
+    assert "realip" not in text and "real_ip" not in text and "$http_x_forwarded" not in text
+
+
+def test_a_trusted_proxy_is_believed_and_appended_to() -> None:
+    text = site({"server_names": ["example.com"], "trusted_proxies": ["10.0.0.0/8", "2001:db8::1"]})
+    assert {"10.0.0.0/8 1;", "2001:db8::1 1;"} <= set(lines(block(text, "geo $realip_remote_addr $hello_trusted")))
+    assert {"set_real_ip_from 10.0.0.0/8;", "set_real_ip_from 2001:db8::1;", "real_ip_recursive on;"} <= set(
+        lines(text)
+    )
+    assert "proxy_set_header X-Forwarded-For $hello_for;" in lines(text)
+    assert "proxy_set_header X-Forwarded-Proto $hello_proto;" in lines(text)
+    assert '"$http_x_forwarded_for, $realip_remote_addr"' in text
+
+
+def test_a_dash_in_the_name_does_not_end_a_variable_of_nginx() -> None:
+    text = site({"name": "a-b", "server_names": ["a.test"], "trusted_proxies": ["10.0.0.1"]})
+    assert not re.findall(r"\$a-b", text)
+    assert "$a_b_for" in text
+    assert "proxy_pass http://a-b;" in lines(text)
+
+
+def test_two_apps_of_a_host_share_no_name() -> None:
+    def names(text: str) -> set[str]:
+        return set(re.findall(r"^(?:log_format|upstream|geo \S+|map \S+) (\S+)", text, re.M)) | set(
+            re.findall(r"shared:(\w+):|location (@\w+)", text)
+        )
+
+    one = names(site({**NAMED_TLS, "name": "one", "trusted_proxies": ["10.0.0.1"]}))
+    two = names(site({**NAMED_TLS, "name": "two", "trusted_proxies": ["10.0.0.1"]}))
+    assert one and not one & two
+
+
+def test_nginx_closes_an_idle_connection_before_gunicorn_does() -> None:
+    upstream = re.search(r"keepalive_timeout (\d+)s;", block(site({"default_server": True}), "upstream hello"))
+    gunicorn = re.search(r"^keepalive = (\d+)", render("gunicorn.conf.py"), re.M)
+    assert upstream and gunicorn and int(upstream[1]) < int(gunicorn[1])
+
+
+# Paths
+
+
+def test_static_files_are_those_of_the_current_release_then_of_the_previous() -> None:
+    text = site({"default_server": True})
+    static = block(text, "location ^~ /static/")
+    assert "alias /srv/hello/current/static/;" in static
+    assert "index index.html;" in static
+    assert "try_files $uri $uri/ /.previous$uri;" in static
+    previous = block(text, "location ^~ /.previous/static/")
+    assert "internal;" in lines(previous) and "alias /srv/hello/previous/static/;" in lines(previous)
+
+
+def test_an_alias_and_its_location_both_end_in_a_slash() -> None:
+    """Else /static../app.py is the source code of the app."""
+    for scenario in SCENARIOS.values():
+        text = site(scenario)
+        for location, alias in re.findall(r"location \^~ (\S+) \{[^}]*?alias (\S+);", text):
+            assert location.endswith("/") and alias.endswith("/")
+
+
+def test_without_a_static_directory_nginx_serves_no_file() -> None:
+    text = site({"default_server": True, "static_dir": ""})
+    assert "alias" not in text and "previous" not in text
+
+
+def test_mounted_below_a_path_everything_is_below_it() -> None:
+    text = site({"default_server": True, "url_prefix": "/api"})
+    assert "location /api/ {" in text and "location ^~ /api/static/ {" in text
+    assert "return 404;" in block(text, "location /")
+    bare = block(text, "location = /api")
+    assert "return 308 /api/$is_args$args;" in bare
+    assert "absolute_redirect off;" in bare  # else the redirect loses the port that the client asked
+
+
+def test_routes_that_carry_the_path_keep_their_static_address_too() -> None:
+    text = site(
+        {"default_server": True, "url_prefix": "/api", "url_prefix_in_routes": True, "static_url": "/api/static/"}
+    )
+    assert "location /api/ {" in text
+    assert "location ^~ /api/static/ {" in text
+    assert "/api/api" not in text
+
+
+def test_without_a_path_the_app_has_the_root() -> None:
+    text = site({"default_server": True})
+    assert "proxy_pass http://hello;" in block(text, "location /")
+    assert "return 404;" not in block(text, "location /")
+
+
+# Settings
+
+
+def test_the_users_directives_win_over_the_roles_and_join_them() -> None:
+    text = lines(site({"default_server": True, "server_settings": {"client_max_body_size": "1g", "gzip": "on"}}))
+    assert "client_max_body_size 1g;" in text and "client_max_body_size 10m;" not in text
+    assert "gzip on;" in text
+    assert "proxy_read_timeout 60s;" in text
+
+
+def test_every_directive_stands_once_in_the_server_block() -> None:
+    server = servers(site({"default_server": True, "server_settings": {"proxy_read_timeout": "5m"}}))[0]
+    settings = [line.split()[0] for line in server.splitlines() if re.match(r"    [a-z_]+ .*;$", line)]
+    assert not {name for name in settings if settings.count(name) > 1} - {"listen", "set_real_ip_from"}
+
+
+def test_the_answer_while_the_app_is_down_asks_to_come_back() -> None:
+    text = site({"default_server": True})
+    page = block(text, "location @hello_unavailable")
+    assert "add_header Retry-After 10 always;" in page and "return 503" in page
+    assert "error_page 502 503 504 @hello_unavailable;" in block(text, "location /")
+    assert "proxy_intercept_errors" not in text  # the app's own errors pass
+
+
+def test_the_log_names_the_release_that_answered() -> None:
+    text = site({"default_server": True})
+    assert '"release":"$upstream_http_x_release"' in text
+    assert "access_log /var/log/nginx/hello.access.log hello;" in lines(text)
+    assert "error_log /var/log/nginx/hello.error.log warn;" in lines(text)
+
+
+def test_the_first_name_is_the_one_that_is_asked_for_proof() -> None:
+    host = "__flask_gunicorn_nginx_host"
+    assert evaluate(host, {"server_names": ["a.test", "b.test"]}) == "a.test"
+    assert evaluate(host, {"server_names": ["*.a.test"]}) == "www.a.test"
+    assert evaluate(host, {"default_server": True}) == "localhost"

@@ -1,0 +1,38 @@
+"""The scenarios that hosts judge leave no part of a template out."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+import pytest
+
+from tests.rendering import DEBIAN_12, ROLE, SCENARIOS, render
+
+HOSTS = [DEBIAN_12, {"nginx": "1.26.3", "openssl": "3.5.1", "ipv6": False}]
+TEMPLATES = sorted(path.name.removesuffix(".j2") for path in (ROLE / "templates").iterdir())
+
+
+def fixed_lines(template: str) -> tuple[set[str], set[str]]:
+    """Return (all lines, those inside an if or for) of a template that hold no Jinja, as they appear when rendered."""
+    every: set[str] = set()
+    conditional: set[str] = set()
+    depth = 0
+    for line in (ROLE / "templates" / f"{template}.j2").read_text().splitlines():
+        tag = re.match(r"{%\s*(\w+)", line)
+        if tag:
+            depth += {"if": 1, "for": 1, "endif": -1, "endfor": -1}.get(tag[1], 0)
+        elif line.strip() and "{{" not in line:
+            every.add(line)
+            if depth:
+                conditional.add(line)
+    return every, conditional
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_every_branch_is_taken_in_one_scenario_and_not_in_another(template: str) -> None:
+    every, conditional = fixed_lines(template)
+    hosts = HOSTS if template == "app.nginx.conf" else HOSTS[:1]  # no other depends on the host
+    texts = [Counter(render(template, values, host).splitlines()) for values in SCENARIOS.values() for host in hosts]
+    assert not {line for line in every if not any(text[line] for text in texts)}
+    assert not {line for line in conditional if len({text[line] for text in texts}) == 1}

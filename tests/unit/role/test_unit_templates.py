@@ -1,0 +1,155 @@
+"""The units of systemd: what must stand in them, and what must never."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from tests.rendering import ROLE, SCENARIOS, render
+
+UNITS = ("app.socket", "app.service", "app@.service")
+# Values that only newer systemd knows switch the protection off on an older one.
+NEWER_VALUES = (
+    "PrivateTmp=disconnected",
+    "ProtectControlGroups=strict",
+    "ProtectControlGroups=private",
+    "PrivateUsers=self",
+    "PrivateUsers=identity",
+    "PrivateUsers=full",
+    "ProtectHostname=private",
+)
+
+
+def directives(text: str) -> list[tuple[str, str]]:
+    """Return (name, value) of each directive, sections left out."""
+    return [
+        (name, value)
+        for name, _, value in (line.partition("=") for line in text.splitlines() if re.match(r"[A-Za-z]+=", line))
+    ]
+
+
+def values(text: str, name: str) -> list[str]:
+    return [value for found, value in directives(text) if found == name]
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.mark.parametrize("unit", UNITS)
+def test_each_line_is_a_comment_a_section_or_a_directive(unit: str, scenario: str) -> None:
+    text = render(unit, SCENARIOS[scenario])
+    strange = [line for line in text.splitlines() if line and not re.match(r"#|\[[A-Z]\w+\]$|[A-Z]\w+=", line)]
+    assert not strange
+    assert "{{" not in text and "{%" not in text
+
+
+def test_the_socket_listens_on_the_loopback_only() -> None:
+    assert values(render("app.socket", {"port": "5007"}), "ListenStream") == ["127.0.0.1:5007"]
+
+
+def test_the_first_connection_starts_the_current_release() -> None:
+    assert values(render("app.socket"), "Service") == ["hello.service"]
+    assert values(render("app.service"), "ExecStart") == ["/usr/local/bin/flaskctl hello start"]
+
+
+def test_a_crash_loop_cannot_stop_the_shared_socket() -> None:
+    assert values(render("app.socket"), "TriggerLimitIntervalSec") == ["0"]
+    for unit in ("app.service", "app@.service"):
+        text = render(unit)
+        assert values(text, "StartLimitIntervalSec") == ["0"]
+        assert text.index("StartLimitIntervalSec") < text.index("[Service]")
+
+
+def test_the_starter_does_not_look_as_if_it_served() -> None:
+    text = render("app.service")
+    assert values(text, "Type") == ["oneshot"]
+    assert not values(text, "RemainAfterExit")
+
+
+def test_both_come_up_at_boot_and_a_release_only_through_them() -> None:
+    assert values(render("app.socket"), "WantedBy") == ["sockets.target"]
+    assert values(render("app.service"), "WantedBy") == ["multi-user.target"]
+    assert not values(render("app@.service"), "WantedBy")
+
+
+def test_a_release_shares_the_socket_and_says_itself_when_it_is_ready() -> None:
+    text = render("app@.service")
+    assert values(text, "Sockets") == ["hello.socket"]
+    assert values(text, "Type") == ["notify"]
+    assert values(text, "NotifyAccess") == ["main"]
+
+
+def test_everything_a_release_runs_lies_in_its_own_directory() -> None:
+    text = render("app@.service", {"name": "a-b"})
+    (start,) = values(text, "ExecStart")
+    paths = re.findall(r"/srv/\S+", start)
+    assert paths and all(path.startswith("/srv/a-b/releases/%i/") for path in paths)
+    assert values(text, "WorkingDirectory") == ["/srv/a-b/releases/%i/app"]
+    assert values(text, "EnvironmentFile") == ["/srv/a-b/releases/%i/environment"]
+    assert values(text, "User") == ["a-b"]
+
+
+def test_no_release_is_ever_reloaded() -> None:
+    """A HUP onto code that cannot be imported takes the healthy workers down."""
+    assert not values(render("app@.service"), "ExecReload")
+
+
+@pytest.mark.parametrize(
+    ("settings", "seconds"), [({}, 40), ({"graceful_timeout": 90}, 100), ({"graceful_timeout": "7"}, 17)]
+)
+def test_systemd_waits_longer_than_gunicorn_drains(settings: dict[str, Any], seconds: int) -> None:
+    assert values(render("app@.service", {"settings": settings}), "TimeoutStopSec") == [str(seconds)]
+
+
+def test_a_list_gives_one_line_for_each_item_and_comes_after_the_roles_own() -> None:
+    text = render(
+        "app@.service", {"service_settings": {"IPAddressAllow": ["10.0.0.5", "10.0.0.2"], "MemoryMax": "512M"}}
+    )
+    assert values(text, "IPAddressAllow") == ["localhost", "10.0.0.5", "10.0.0.2"]
+    assert values(text, "MemoryMax") == ["512M"]
+    assert text.index("MemoryMax") > text.index("[Service]")
+
+
+def test_a_setting_of_the_role_can_be_overridden() -> None:
+    assert (
+        values(render("app@.service", {"service_settings": {"TimeoutStartSec": 120}}), "TimeoutStartSec")[-1] == "120"
+    )
+
+
+def test_nothing_secret_and_nothing_of_the_user_stands_in_a_unit() -> None:
+    secret = {
+        "env": {"TOKEN": "canary-1"},
+        "credentials": {"KEY": "canary-2"},
+        "index_url": "https://u:canary-3@index.test/",
+    }
+    for unit in UNITS:
+        assert "canary" not in render(unit, secret)
+
+
+def test_no_value_is_used_that_an_older_systemd_would_ignore() -> None:
+    text = render("app@.service")
+    assert not [value for value in NEWER_VALUES if value in text]
+
+
+@pytest.mark.parametrize(
+    "directive",
+    [
+        "NoNewPrivileges=yes",
+        "ProtectSystem=strict",
+        "PrivateUsers=yes",
+        "CapabilityBoundingSet=",
+        "MemoryDenyWriteExecute=yes",
+        "IPAddressDeny=any",
+        "RestrictNamespaces=yes",
+        "ProtectProc=invisible",
+        "UMask=0077",
+    ],
+)
+def test_the_sandbox_is_closed(directive: str) -> None:
+    assert directive in render("app@.service").splitlines()
+
+
+def test_the_sandbox_of_nginx_is_a_drop_in_of_its_own() -> None:
+    text = (ROLE / "files" / "nginx.service.conf").read_text()
+    assert "[Service]" in text
+    assert not values(text, "ExecStart")
