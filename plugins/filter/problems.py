@@ -81,24 +81,26 @@ RESERVED_ENVIRONMENT = frozenset(
 # Gunicorn's settings, so that a misspelled one, which Gunicorn itself ignores, can be told from one that is too new.
 GUNICORN_SETTINGS = frozenset(
     """
-    access_log_format accesslog asgi_lifespan asgi_loop backlog ca_certs capture_output casefold_http_method cert_reqs
-    certfile check_config ciphers default_proc_name dirty_apps dirty_graceful_timeout dirty_threads dirty_timeout
-    dirty_workers disable_redirect_access_to_syslog do_handshake_on_connect dogstatsd_tags enable_stdio_inheritance
-    errorlog forwarded_allow_ips forwarder_headers graceful_timeout header_map http2_initial_window_size
-    http2_max_concurrent_streams http2_max_frame_size http2_max_header_list_size http_protocols initgroups keepalive
-    keyfile limit_request_field_size limit_request_fields limit_request_line logconfig logconfig_dict logconfig_json
-    logger_class loglevel max_requests max_requests_jitter paste permit_obsolete_folding
-    permit_unconventional_http_method permit_unconventional_http_version preload_app print_config protocol
-    proxy_allow_ips proxy_protocol pythonpath raw_paste_global_conf refuse_obsolete_folding secure_scheme_headers
-    sendfile spew ssl_version statsd_host statsd_prefix strip_header_spaces suppress_ragged_eofs syslog syslog_addr
-    syslog_facility syslog_prefix threads timeout tmp_upload_dir uwsgi_allow_ips worker_class worker_connections
-    worker_tmp_dir workers
+    access_log_format accesslog asgi_disconnect_grace_period asgi_lifespan asgi_loop backlog ca_certs
+    capture_output casefold_http_method cert_reqs certfile check_config ciphers default_proc_name dirty_apps
+    dirty_graceful_timeout dirty_threads dirty_timeout dirty_workers disable_redirect_access_to_syslog
+    do_handshake_on_connect dogstatsd_tags enable_backlog_metric enable_stdio_inheritance errorlog
+    forwarded_allow_ips forwarder_headers graceful_timeout header_map http2_cleartext http2_initial_window_size
+    http2_max_concurrent_streams http2_max_frame_size http2_max_header_list_size http_parser http_protocols
+    initgroups keepalive keyfile limit_request_field_size limit_request_fields limit_request_line logconfig
+    logconfig_dict logconfig_json logger_class loglevel max_requests max_requests_jitter paste
+    permit_obsolete_folding permit_unconventional_http_method permit_unconventional_http_version preload_app
+    print_config protocol proxy_allow_ips proxy_protocol pythonpath raw_paste_global_conf root_path
+    secure_scheme_headers sendfile spew ssl_version statsd_host statsd_prefix strip_header_spaces
+    suppress_ragged_eofs syslog syslog_addr syslog_facility syslog_prefix threads timeout tmp_upload_dir
+    uwsgi_allow_ips websocket_max_message_size worker_class worker_connections worker_tmp_dir workers
     """.split()
 )
 GUNICORN_HOOKS = frozenset(
     """
-    child_exit nworkers_changed on_exit on_reload on_starting post_fork post_request post_worker_init pre_exec pre_fork
-    pre_request ssl_context when_ready worker_abort worker_exit worker_int
+    child_exit dirty_post_fork dirty_worker_exit dirty_worker_init nworkers_changed on_dirty_starting on_exit
+    on_reload on_starting post_fork post_request post_worker_init pre_exec pre_fork pre_request ssl_context
+    when_ready worker_abort worker_exit worker_int
     """.split()
 )
 GUNICORN_OWNED = {
@@ -296,9 +298,12 @@ def source(value: Any) -> Problems:
         yield f"is {shown(value)}. Set it to a directory, a git revision or a requirement."
         return
     try:
-        parse(str(value))
+        found = parse(str(value))
     except SourceError as error:
         yield f"cannot be used: {error}"
+        return
+    if found.kind == "directory" and not found.location.startswith(("/", "~")):
+        yield f"is the relative path {shown(value)}, seen from nowhere. Write {{{{ playbook_dir }}}}/{value}."
 
 
 def exclude(value: Any) -> Problems:
@@ -330,7 +335,7 @@ def wsgi_app(value: Any) -> Problems:
     except (SyntaxError, ValueError):
         fits = False
     if not fits:
-        yield f"is {shown(value)}. After the colon Gunicorn understands only a name, or a call with plain values. {example}"
+        yield f"is {shown(value)}. After the colon Gunicorn takes only a name, or a call with plain values. {example}"
 
 
 def requirements(value: Any) -> Problems:
@@ -342,8 +347,8 @@ def index_url(value: Any) -> Problems:
     """Accept a package index that pip can read, or none."""
     if not isinstance(value, str) or (value and not re.fullmatch(r"(https|http|file)://[^\s\x00-\x1f\x7f]+", value)):
         yield (
-            f"is {shown(value)}. It must be a URL that starts with https://, http:// or file:// and has no space, or empty"
-            " for pip's own index."
+            f"is {shown(value)}. It must be a URL that starts with https://, http:// or file:// and has no space, or"
+            " empty for pip's own index."
         )
 
 
@@ -366,6 +371,8 @@ def variables(value: Any, reserved: frozenset[str], limit: int) -> Problems:
         if not isinstance(key, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", key):
             yield f"{label} which is no name. Use letters, digits and underscores, and no digit first."
             continue
+        if len(key) > 64:
+            yield f"{label} which has {len(key)} characters. Use at most 64."
         if key in reserved:
             yield f"{label} which the role or systemd sets. Remove it or take another name."
         if held is None or isinstance(held, bool):
@@ -387,6 +394,8 @@ def text_problems(text: str, limit: int) -> Problems:
         return
     if size >= limit:
         yield f"whose value has {size} bytes; {limit - 1} are possible. Put it into a file of the app."
+    if any(0xFDD0 <= ord(char) <= 0xFDEF or ord(char) & 0xFFFE == 0xFFFE for char in text):
+        yield "whose value holds a character that systemd takes for no text, and it would drop every value. Encode it."
 
 
 def env(value: Any) -> Problems:
@@ -400,7 +409,7 @@ def credentials(value: Any) -> Problems:
     if isinstance(value, Mapping):
         total = sum(len(held.encode(errors="replace")) for held in value.values() if isinstance(held, str))
         if total >= MIB and len(value) > 1:
-            yield f"has {total} bytes together, and systemd takes less than {MIB}. Put large ones into files of the app."
+            yield f"has {total} bytes together, and systemd takes less than {MIB}. Put large ones into files."
 
 
 def plain(value: Any) -> bool:
@@ -457,11 +466,11 @@ def service_settings(value: Any) -> Problems:
             continue
         for item in held if isinstance(held, (list, tuple)) else [held]:
             if not isinstance(item, (str, int)):
-                yield f"{label} whose value is {shown(item)}. It must be a text, a number, true, false or a list of them."
+                yield f"{label} whose value is {shown(item)}. It must be a text, a number, a boolean or a list of them."
             elif isinstance(item, str) and (CONTROL.search(item) or item.rstrip().endswith("\\")):
                 yield (
-                    f"{label} whose value is {shown(item)}. No line break, no other control character and no backslash at"
-                    " the end can be in it."
+                    f"{label} whose value is {shown(item)}. No line break, no other control character and no backslash"
+                    " at the end can be in it."
                 )
             elif isinstance(item, str) and len(item) >= MIB // 4:
                 yield f"{label} whose value has {len(item)} characters: systemd would not load the unit."
@@ -553,7 +562,7 @@ def server_settings(value: Any) -> Problems:
             yield f"{label} whose value is {shown(held)}. It must be a text or a number."
         elif isinstance(held, str) and (not held.strip() or CONTROL.search(held) or re.search(r"[;{}$'\"`\\#]", held)):
             yield (
-                f"{label} whose value is {shown(held)}. It must not be empty, and no quote, no control character and none"
+                f"{label} whose value is {shown(held)}. It must not be empty, and no quote, control character or one"
                 " of ; { } $ # ` \\ can be in it."
             )
 
@@ -679,9 +688,14 @@ def relations(get: Callable[[str], Any], has: Callable[[str], bool]) -> Iterator
             f"{PREFIX}port and {PREFIX}listen are both {number(get('port'))}. The app and nginx need a port each: set"
             f" {PREFIX}port: 5000, for example."
         )
+    if get("tls") and number(get("listen")) == 443:
+        yield (
+            f"{PREFIX}listen is 443, where nginx listens for HTTPS when {PREFIX}tls is set. Set {PREFIX}listen: 80: it"
+            " redirects to HTTPS."
+        )
     if truth(get("url_prefix_in_routes")) and has("url_prefix") and not get("url_prefix"):
         yield (
-            f"{PREFIX}url_prefix_in_routes is true and {PREFIX}url_prefix is empty. Set the prefix that the routes carry,"
+            f"{PREFIX}url_prefix_in_routes is true and {PREFIX}url_prefix is empty. Set the prefix of the routes,"
             f" such as /api, or {PREFIX}url_prefix_in_routes: false."
         )
 

@@ -56,6 +56,17 @@ def mask(text: str) -> str:
     return _CREDENTIALS.sub(hidden, text)
 
 
+def secrets_of(url: str) -> set[str]:
+    """Return the passwords and tokens in a URL, except those too short to be searched for in a text."""
+    found = _CREDENTIALS.match(url)
+    if found is None:
+        return set()
+    parts = [found["password"] or ""] if found["password"] else [found["user"]]
+    if found["scheme"].lower().endswith("ssh://"):
+        parts = [found["password"] or ""]
+    return {part.lstrip(":") for part in parts if len(part) > 6}
+
+
 def without_credentials(url: str) -> str:
     """Return `url` without user and password: the identity of a repository, whoever reads it."""
     return _CREDENTIALS.sub(lambda match: match["scheme"], url)

@@ -56,7 +56,7 @@ options:
   dest:
     description:
       - The directory of the archives and of the copies of git repositories. It is a cache and can be removed at any
-        time.
+        time; an archive that nobody has asked for in a month is removed.
     type: path
     default: ~/.cache/flaskfleet
 notes:
@@ -146,6 +146,7 @@ import stat
 import subprocess
 import tarfile
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -158,6 +159,7 @@ from ansible_collections.flaskfleet.web.plugins.module_utils.source import (
     SourceError,
     mask,
     parse,
+    secrets_of,
     without_credentials,
 )
 
@@ -180,7 +182,10 @@ GIT_LOCAL_ENVIRONMENT = re.compile(
     r"GIT_(DIR|WORK_TREE|INDEX_FILE|OBJECT_DIRECTORY|ALTERNATE_OBJECT_DIRECTORIES|PREFIX|COMMON_DIR|NAMESPACE"
     r"|QUARANTINE_PATH|GRAFT_FILE|REPLACE_REF_BASE|SHALLOW_FILE|INTERNAL_SUPER_PREFIX|IMPLICIT_WORK_TREE)"
 )
+# no program as a transport; and this machine's own idea of line ends and attributes must not be in the archive
+GIT_SETTINGS = ("-c", "protocol.ext.allow=never", "-c", "core.autocrlf=false", "-c", "core.attributesFile=/dev/null")
 FULL_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+KEPT_SECONDS = 30 * 24 * 3600
 LINKS_FOLLOWED = 40  # the kernel's own limit
 
 # Names are bytes decoded as UTF-8 with surrogates, whatever the locale: a name that is not UTF-8 survives.
@@ -372,7 +377,7 @@ class Git:
         """Run git in `where`; return exit code, output (unless it goes to `out`) and masked errors."""
         try:
             done = subprocess.run(
-                ["git", "-c", "protocol.ext.allow=never", "-C", str(where), *arguments],
+                ["git", *GIT_SETTINGS, "-C", str(where), *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=out or subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -401,10 +406,9 @@ class Git:
         A full commit that is there needs no network. Any other name can have moved, so it is asked for.
         """
         wanted = f"git+{source.location}@{source.revision}"
-        if not (cache / "HEAD").exists():
-            code, _output, errors = self.run("init", "--quiet", "--bare", str(cache), where=cache.parent)
-            if code != 0:
-                raise ArchiveError(f"cannot make the cache of {mask(wanted)}:\n{errors}")
+        code, _output, errors = self.run("init", "--quiet", "--bare", "--template=", str(cache), where=cache.parent)
+        if code != 0:
+            raise ArchiveError(f"cannot make the cache {cache}:\n{errors}")
         if FULL_COMMIT.fullmatch(source.revision):
             commit = self.commit(source.revision, cache)
             if commit:
@@ -436,11 +440,9 @@ class Git:
     def commit(self, revision: str, cache: Path) -> str:
         """Return the commit a tag, a branch or a commit stands for, or nothing; a tag goes before a branch."""
         for name in (f"refs/tags/{revision}", f"refs/heads/{revision}", revision):
-            code, output, _errors = self.run(
-                "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}", where=cache
-            )
+            code, output, _errors = self.run("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}", where=cache)
             if code == 0:
-                return output.splitlines()[-1]
+                return output
         return ""
 
 
@@ -482,13 +484,23 @@ def pack(entries: list[Entry], dest: Path) -> Packed:
         path = dest / f"{sha256}.tar.gz"
         # an archive that a full disk or a hand has damaged is written again
         there = path.is_file() and sha256_of(path) == sha256
-        if not there:
+        if there:
+            os.utime(path)  # in use: see forget()
+        else:
             os.chmod(temporary, 0o600)  # code can hold more secrets than it should
             os.replace(temporary, path)
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
     return Packed(path, sha256, size, count, not there)
+
+
+def forget(dest: Path, now: float) -> None:
+    """Remove archives that nobody has asked for in a month, so that the cache has an end; `now` is in seconds."""
+    for path in dest.glob("*.tar.gz"):
+        with contextlib.suppress(OSError):
+            if re.fullmatch(r"[0-9a-f]{64}\.tar\.gz", path.name) and now - path.stat().st_mtime > KEPT_SECONDS:
+                path.unlink()
 
 
 @contextlib.contextmanager
@@ -499,8 +511,8 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
-def make(source: Source, patterns: list[str], dest: Path) -> tuple[Packed, str]:
-    """Pack a source; return the archive and the revision (empty when unknown)."""
+def make(source: Source, patterns: list[str], dest: Path, warn: Callable[[str], None]) -> tuple[Packed, str]:
+    """Pack a source; return the archive and the revision (empty when unknown). `warn` tells the user something."""
     dest.mkdir(mode=0o700, parents=True, exist_ok=True)
     if source.kind == "requirement":
         line = f"{source.location}\n".encode()
@@ -520,6 +532,8 @@ def make(source: Source, patterns: list[str], dest: Path) -> tuple[Packed, str]:
             stream.seek(0)
             with tarfile.open(fileobj=stream, mode="r:", encoding=ENCODING, errors=ERRORS) as tar:
                 entries = list(tar_entries(tar, source.subdirectory, patterns))
+                if any(entry.name == ".gitmodules" for entry in entries):
+                    warn(f"{mask(source.location)} has submodules, and they are not in the archive.")
                 if not entries:
                     where = f" below {source.subdirectory!r}" if source.subdirectory else ""
                     raise ArchiveError(f"{mask(source.location)} holds no file{where} at {source.revision}.")
@@ -571,11 +585,15 @@ def main() -> None:
                 f"the requirement {source.location!r} names no exact version. Its virtualenv is built once and then"
                 " reused, so a newer version would not be noticed: write NAME==VERSION."
             )
-        packed, revision = make(source, [*BUILT_IN_EXCLUDES, *module.params["exclude"]], Path(module.params["dest"]))
+        # a token in the URL: Ansible takes it out of everything that it prints
+        module.no_log_values.update(secrets_of(source.location))
+        dest = Path(module.params["dest"])
+        packed, revision = make(source, [*BUILT_IN_EXCLUDES, *module.params["exclude"]], dest, module.warn)
+        forget(dest, time.time())
     except (ArchiveError, SourceError) as error:
         module.fail_json(msg=f"Cannot pack the app: {error}")
     except OSError as error:
-        module.fail_json(msg=f"Cannot pack the app: {error.strerror}: {error.filename}")
+        module.fail_json(msg=f"Cannot pack the app: {error.strerror}: {shown(os.fsdecode(error.filename or ''))}")
     module.exit_json(
         changed=packed.changed,
         path=str(packed.path),

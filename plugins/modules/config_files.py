@@ -583,7 +583,9 @@ class Transaction:
             if self.validate:
                 good, output = self.command(self.validate)
                 if not good:
-                    self.refuse(f"{shlex.join(self.validate)} refuses the new files", output, apply_is_due)
+                    self.refuse(
+                        f"{shlex.join(self.validate)} refuses the new files", output, apply_is_due, self.validate
+                    )
         if not self.apply:
             self.marker.remove()
             return False
@@ -592,24 +594,32 @@ class Transaction:
         good, output = self.command(self.apply)
         if not good:
             self.marker.save(undo, directories)
-            self.refuse(f"{shlex.join(self.apply)} failed with the new files in place", output, False, again=True)
+            self.refuse(f"{shlex.join(self.apply)} failed with the new files in place", output, True, self.apply)
         self.marker.remove()
         return True
 
-    def refuse(self, why: str, output: str, apply_is_due: bool, again: bool = False) -> None:
-        """Put everything back and raise ConfigError with the whole story."""
+    def refuse(self, why: str, output: str, apply_is_due: bool, again: Command = ()) -> None:
+        """Put everything back and raise ConfigError with the whole story.
+
+        `again` is the command that failed. It runs once more: apply, so that the program has read what is in place, and
+        validate, because a fault that is still there is somebody else's, and the person who reads this must know.
+        """
         done, errors = put_back(self.marker.undo, self.marker.directories)
         story = [why + (":" if output else "."), output]
         if done:
             story.append(f"Put back as before: {', '.join(done)}.")
         story += errors
         if again:
-            good, second = self.command(self.apply)
-            apply_is_due = not good
-            if good:
-                story.append(f"{shlex.join(self.apply)} ran again and succeeded with the files as before.")
-            else:
-                story += [f"{shlex.join(self.apply)} failed with the files as before too:", second]
+            good, second = self.command(again)
+            if again is self.apply:
+                apply_is_due = not good
+            if not good:
+                story += [
+                    f"With the files as before {shlex.join(again)} fails too, so this change is not the cause:",
+                    second,
+                ]
+            elif again is self.apply:
+                story.append(f"{shlex.join(again)} ran again and succeeded with the files as before.")
         if not errors:
             if apply_is_due:
                 self.marker.save([], [])

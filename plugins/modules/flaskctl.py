@@ -232,6 +232,19 @@ def story(answer: dict[str, Any]) -> str:
     return text
 
 
+def difference(app: str, diff: Any) -> str:
+    """Return flaskctl's diff, which holds names and never values, as lines for --diff."""
+    if not isinstance(diff, dict):
+        return ""
+    lines = []
+    for field, label in (("environment", "environment variable"), ("credentials", "credential")):
+        names = diff.get(field) or {}
+        for key, sign in (("removed", "-"), ("added", "+"), ("changed", "~")):
+            lines += [f"{sign} {label} {name}" for name in names.get(key, [])]
+    lines += [f"~ {name}" for name in diff.get("settings", [])]
+    return "\n".join([f"{app}: how the release differs from the one that serves", *lines, ""]) if lines else ""
+
+
 def understood(code: int, out: str, err: str) -> dict[str, Any]:
     """Return flaskctl's answer as Ansible's result; `failed` in it says whether the task fails.
 
@@ -250,13 +263,14 @@ def understood(code: int, out: str, err: str) -> dict[str, Any]:
             "rc": code,
             "msg": mask(f"flaskctl ended with exit code {code} and gave no answer.\n\n{words}".rstrip()),
         }
-    result = {**answer, "rc": code, "changed": bool(answer.get("changed", False))}
+    result = {**answer, "changed": bool(answer.get("changed", False))}
     if answer.get("command") == "stage" or code == ARCHIVE_NEEDED:
         result["archive_needed"] = bool(answer.get("archive_needed", code == ARCHIVE_NEEDED))
     failed = bool(answer.get("failed")) or code not in (0, ARCHIVE_NEEDED)
     if not failed:
         return {key: value for key, value in result.items() if key != "failed"}
-    result["failed"] = True
+    # only a failure has an rc: Ansible takes one that is not 0 for a failure by itself
+    result.update(failed=True, rc=code)
     result["msg"] = story(answer) or f"flaskctl ended with exit code {code}"
     if err.strip() and err.strip() not in result["msg"]:
         result["stderr"] = mask(err.strip())
@@ -299,6 +313,9 @@ def main() -> None:
         handle_exceptions=True,
     )
     result = understood(code, out, err)
+    prepared = difference(module.params["app"], result.pop("diff", None))
+    if prepared:
+        result["diff"] = {"prepared": prepared}
     if result.pop("failed", False):
         module.fail_json(**result)
     module.exit_json(**result)
