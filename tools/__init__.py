@@ -1,0 +1,1 @@
+"""Developer tools: test hosts, demo, test runner. Nothing here is part of a deployment."""
