@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.load.client import STATIC, STREAM, USERS, Crowd, Load, Report, accept_key, main, md5
+from tests.load.client import STATIC, STREAM, Crowd, Load, Report, accept_key, main, md5
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 HELLO = b"hello from 7\n"
