@@ -57,6 +57,10 @@ PREFIX = "flask_gunicorn_nginx_"
 KIB = 1024
 MIB = 1024 * KIB
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+# for one of these systemd drops a whole EnvironmentFile
+NONCHARACTER = re.compile(
+    f"[\ufdd0-\ufdef{''.join(chr(plane << 16 | last) for plane in range(17) for last in (0xFFFE, 0xFFFF))}]"
+)
 
 # Users, units, and directories of /var/lib and /srv that a Debian or Ubuntu machine has: an app of that name would take
 # them over, and removing the app would remove them.
@@ -394,7 +398,7 @@ def text_problems(text: str, limit: int) -> Problems:
         return
     if size >= limit:
         yield f"whose value has {size} bytes; {limit - 1} are possible. Put it into a file of the app."
-    if any(0xFDD0 <= ord(char) <= 0xFDEF or ord(char) & 0xFFFE == 0xFFFE for char in text):
+    if NONCHARACTER.search(text):
         yield "whose value holds a character that systemd takes for no text, and it would drop every value. Encode it."
 
 
@@ -597,17 +601,43 @@ def static_dir(value: Any) -> Problems:
 
 def command(value: Any) -> Problems:
     """Accept a command line, or none."""
-    if not isinstance(value, str) or CONTROL.search(value):
+    if not isinstance(value, str) or CONTROL.search(value) or value.rstrip().endswith("\\"):
         yield f"is {shown(value)}. It must be a command on one line, such as flask db upgrade, or empty."
+    elif re.match(r"\s*[@:+!|-]", value):
+        yield f"is {shown(value)}. Its first character would mean something to systemd. Begin with the program's name."
+
+
+def hooks(value: Any) -> Problems:
+    """Accept files of tasks that run around a release."""
+    known = ("pre_release", "post_release")
+    yield from a_dict(value, "{pre_release: /srv/deploy/before.yml}")
+    for key, path in value.items() if isinstance(value, Mapping) else ():
+        if key not in known:
+            yield f"has {shown(key)}, which is not known.{meant(str(key), known)} It can have {' and '.join(known)}."
+        elif not isinstance(path, str) or not path.startswith("/") or CONTROL.search(path):
+            yield (
+                f"has the {key} {shown(path)}. It must be an absolute path on the control node, such as"
+                " {{ playbook_dir }}/before.yml."
+            )
 
 
 def processes(value: Any) -> Problems:
     """Accept what runs beside the web server."""
     yield from a_list(value, process, "[{name: worker, command: celery -A app worker, count: 2}]")
     if isinstance(value, (list, tuple)):
-        names = [item.get("name") for item in value if isinstance(item, Mapping)]
-        for twice in sorted({str(item) for item in names if names.count(item) > 1}):
+        names = [unit for item in value if isinstance(item, Mapping) for unit in units(item)]
+        for twice in sorted({unit for unit in names if names.count(unit) > 1}):
             yield f"has {shown(twice)} twice. Give each process a name of its own."
+
+
+def units(item: Mapping[str, Any]) -> list[str]:
+    """Return the units that a process becomes: NAME, or NAME-1 to NAME-N where several run side by side."""
+    count = number(item.get("count", 1)) or 0
+    return (
+        [f"{item.get('name')}-{copy}" for copy in range(1, min(count, 100) + 1)]
+        if count > 1
+        else [str(item.get("name"))]
+    )
 
 
 def process(value: Any) -> Problems:
@@ -632,7 +662,7 @@ def process(value: Any) -> Problems:
         yield from (f"has a count that {text}" for text in a_number(0, 100, "Set it to 1 or more.")(value["count"]))
     elif "schedule" in value:
         when = value["schedule"]
-        if not isinstance(when, str) or not when.strip() or CONTROL.search(when):
+        if not isinstance(when, str) or not when.strip() or CONTROL.search(when) or when.rstrip().endswith("\\"):
             yield f"has the schedule {shown(when)}. It must be a time as systemd's OnCalendar reads it, such as daily."
 
 
@@ -669,8 +699,7 @@ RULES: dict[str, Rule] = {
     "harden_nginx": a_bool,
     "migrate_command": command,
     "processes": processes,
-    "pre_release": absolute_or_empty,
-    "post_release": absolute_or_empty,
+    "hooks": hooks,
 }
 
 

@@ -112,8 +112,8 @@ def _git(text: str) -> Source:
     path, at, revision = path.rpartition("@")
     if not at:
         raise SourceError(
-            f"{mask(text)!r} names no revision. Add @ and a tag, a branch or a commit:"
-            f" {mask(text).partition('#')[0]}@v1.0"
+            f"{mask(text)!r} names no revision. Add @ and a tag, a branch or a commit after the repository,"
+            " such as @v1.0."
         )
     if not _REVISION.fullmatch(revision) or ".." in revision:
         raise SourceError(f"{revision!r} is not a git revision. Give a tag, a branch or a commit after the last @.")

@@ -271,6 +271,7 @@ def understood(code: int, out: str, err: str) -> dict[str, Any]:
         return {key: value for key, value in result.items() if key != "failed"}
     # only a failure has an rc: Ansible takes one that is not 0 for a failure by itself
     result.update(failed=True, rc=code)
+    result.update({key: mask(str(answer[key])) for key in ("detail", "remedy") if answer.get(key)})
     result["msg"] = story(answer) or f"flaskctl ended with exit code {code}"
     if err.strip() and err.strip() not in result["msg"]:
         result["stderr"] = mask(err.strip())

@@ -303,9 +303,7 @@ def test_a_relative_path_needs_a_base(run_module: RunModule, tree: Path, tmp_pat
 
 
 @pytest.mark.parametrize("name", ["nothing", "app.py"])
-def test_a_directory_that_is_not_there_is_named(
-    run_module: RunModule, tree: Path, tmp_path: Path, name: str
-) -> None:
+def test_a_directory_that_is_not_there_is_named(run_module: RunModule, tree: Path, tmp_path: Path, name: str) -> None:
     assert f"no directory {tree / name}" in pack(run_module, tree / name, tmp_path / "cache")["msg"]
 
 

@@ -1,0 +1,477 @@
+"""Files that change together or not at all: what is written, what is put back, what a cut run leaves."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import shutil
+import stat
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.flaskfleet.web.plugins.modules import config_files
+
+Answer = dict[str, Any]
+OLD, NEW, BAD = "old\n", "new\n", "bad\n"
+REAL_COMMAND = config_files.Transaction.command
+USER = pwd.getpwuid(os.geteuid()).pw_name
+GROUP = grp.getgrgid(os.getegid()).gr_name
+LONG_AGO = 1_000_000_000_000_000_000  # in nanoseconds
+
+
+class Cut(BaseException):
+    """A run that ends at once, as by SIGKILL: nothing catches this."""
+
+
+class Host:
+    """A directory as /etc, a validator that refuses `bad`, and a program that reads the files when it is told to."""
+
+    def __init__(self, root: Path, run_module: Callable[..., Answer]) -> None:
+        self.etc = root / "etc"
+        self.site = self.etc / "available" / "hello.conf"
+        self.enabled = self.etc / "enabled" / "hello.conf"
+        self.default = self.etc / "enabled" / "default"
+        self.kept = self.etc / "available" / "default.kept"
+        self.main = self.etc / "main.conf"
+        self.running = root / "running"
+        self.log: list[str] = []
+        self.apply_works: Callable[[], bool] = lambda: True
+        self.run_module = run_module
+        for path in (self.site, self.enabled):
+            path.parent.mkdir(parents=True)
+        self.site.write_text(OLD)
+        self.site.chmod(0o640)
+        self.main.write_text("a 1;\n    connections 768;\nb 2;\n")
+        self.default.symlink_to("../available/default")
+        self.foreign = self.etc / "enabled" / "other.conf"
+        self.foreign.write_text("somebody else's\n")
+        for path in self.etc.rglob("*"):
+            os.utime(path, ns=(LONG_AGO, LONG_AGO), follow_symlinks=False)
+
+    def run(self, content: str = NEW, check: bool = False, **more: Any) -> Answer:
+        """Run the module with the set of files that the role has for a site."""
+        arguments = {
+            "files": [
+                {"path": str(self.main), "regexp": r"^(\s*connections)\s+\d+;", "replace": r"\1 8192;"},
+                {"path": str(self.default), "aside": str(self.kept), "state": "aside"},
+                {"path": str(self.site), "content": content},
+                {"path": str(self.enabled), "link": "../available/hello.conf"},
+                {"path": str(self.etc / "deep" / "er" / "x.conf"), "content": "x\n", "mode": "0600"},
+                {"path": str(self.etc / "gone" / "y.conf"), "state": "absent"},
+            ],
+            "validate": ["check-all", "-t"],
+            "apply": ["reload-all"],
+            **more,
+        }
+        return self.run_module(config_files, arguments, check=check)
+
+    def tree(self, times: bool = True, root: Path | None = None) -> dict[str, tuple[Any, ...]]:
+        """Return everything below /etc: kind, mode, owner, content, and when it was written."""
+        root = root or self.etc
+        found: dict[str, tuple[Any, ...]] = {}
+        for path in sorted(root.rglob("*")):
+            status = path.lstat()
+            held = os.readlink(path) if path.is_symlink() else path.read_bytes() if path.is_file() else None
+            when = status.st_mtime_ns if times and path.is_file() and not path.is_symlink() else None
+            found[str(path.relative_to(root))] = (status.st_mode, status.st_uid, status.st_gid, held, when)
+        return found
+
+    def command(self, argv: Sequence[str]) -> tuple[bool, str]:
+        """Stand in for the commands: the first refuses `bad`, the second has the program read what is in place."""
+        self.log.append(argv[0])
+        if argv[0] == "check-all":
+            bad = [path for path in sorted(self.etc.rglob("*")) if path.is_file() and path.read_bytes() == BAD.encode()]
+            return not bad, f"bad in {bad[0]}, line 1" if bad else ""
+        if self.apply_works():
+            shutil.rmtree(self.running, ignore_errors=True)
+            shutil.copytree(self.etc, self.running, symlinks=True)
+            return True, ""
+        return False, "cannot reload"
+
+    def calls(self) -> list[str]:
+        """Return the commands that ran since the last time."""
+        found, self.log = self.log, []
+        return found
+
+    def markers(self) -> list[Path]:
+        """Return what cut runs have left."""
+        return list(Path(config_files.STATE_DIRECTORY).glob("*.json"))
+
+
+@pytest.fixture
+def host(tmp_path: Path, run_module: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
+    """Return a host with the files of an app in their old form."""
+    monkeypatch.setattr(config_files, "STATE_DIRECTORY", str(tmp_path / "run"))
+    monkeypatch.setattr(os, "fsync", lambda handle: None)
+    host = Host(tmp_path, run_module)
+    monkeypatch.setattr(config_files.Transaction, "command", lambda self, argv: host.command(argv))
+    yield host
+    assert not list(tmp_path.rglob("*.flaskfleet-new")), "a file that was being written is left"
+
+
+def test_the_whole_set_is_put_in_place_checked_and_applied_once(host: Host) -> None:
+    answer = host.run()
+    assert (answer["changed"], answer["applied"]) == (True, True)
+    assert answer["changed_paths"] == [
+        str(path)
+        for path in (host.main, host.kept, host.default, host.site, host.enabled, host.etc / "deep" / "er" / "x.conf")
+    ]
+    assert host.calls() == ["check-all", "reload-all"]
+    assert host.site.read_text() == NEW and stat.S_IMODE(host.site.stat().st_mode) == 0o644
+    assert os.readlink(host.enabled) == "../available/hello.conf"
+    assert host.main.read_text() == "a 1;\n    connections 8192;\nb 2;\n"
+    assert not os.path.lexists(host.default) and os.readlink(host.kept) == "../available/default"
+    assert stat.S_IMODE((host.etc / "deep" / "er").stat().st_mode) == 0o755
+    assert not host.markers()
+
+
+def test_a_second_run_changes_nothing_and_runs_nothing(host: Host) -> None:
+    host.run()
+    host.calls()
+    before = host.tree()
+    answer = host.run()
+    assert (answer["changed"], answer["applied"], answer["changed_paths"], answer["diff"]) == (False, False, [], [])
+    assert host.calls() == [] and host.tree() == before
+
+
+def test_check_mode_writes_nothing_and_predicts_what_happens(host: Host) -> None:
+    before = host.tree()
+    predicted = host.run(check=True)
+    assert host.tree() == before and host.calls() == [] and not host.markers()
+    assert host.run() == predicted
+    assert host.run(check=True) == host.run()
+
+
+def test_a_refused_set_is_put_back_to_the_last_detail(host: Host) -> None:
+    before = host.tree()
+    answer = host.run(BAD)
+    assert answer["failed"]
+    assert host.tree() == before
+    assert host.calls() == ["check-all", "check-all"]
+    said = f"check-all -t refuses the new files:\nbad in {host.site}, line 1\nPut back as before: "
+    assert answer["msg"].startswith(said)
+    assert answer["put_back"] == sorted(answer["put_back"]) and str(host.enabled) in answer["put_back"]
+    assert "not the cause" not in answer["msg"]
+    assert not host.markers()
+
+
+def test_a_fault_that_was_there_before_is_told_from_one_of_this_change(host: Host) -> None:
+    host.foreign.write_text(BAD)
+    before = host.tree()
+    answer = host.run()
+    assert "fails too, so this change is not the cause" in answer["msg"]
+    assert host.tree() == before
+
+
+def test_a_failed_apply_puts_back_and_applies_the_old_files(host: Host) -> None:
+    host.run(OLD)
+    host.calls()
+    before = host.tree()
+    host.apply_works = lambda: host.site.read_text() == OLD
+    answer = host.run()
+    assert answer["failed"] and "\ncannot reload\n" in answer["msg"] and "ran again and succeeded" in answer["msg"]
+    assert host.tree() == before
+    assert host.calls() == ["check-all", "reload-all", "reload-all"] and not host.markers()
+
+
+def test_an_apply_that_fails_twice_is_tried_again_by_the_next_run(host: Host) -> None:
+    before = host.tree()
+    host.apply_works = lambda: False
+    answer = host.run()
+    assert "fails too" in answer["msg"] and host.tree() == before and len(host.markers()) == 1
+    host.calls()
+    host.apply_works = lambda: True
+    answer = host.run(files=[])
+    assert (answer["changed"], answer["applied"]) == (True, True)
+    assert host.calls() == ["reload-all"] and not host.markers()
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["/nonexistent/nginx", "-t"], "/nonexistent/nginx: No such file or directory"),
+        (["sh", "-c", "echo one; echo two >&2; exit 3"], "refuses the new files:\none\ntwo\nPut back"),
+    ],
+)
+def test_a_real_command_is_run_and_quoted(
+    host: Host, monkeypatch: pytest.MonkeyPatch, argv: list[str], words: str
+) -> None:
+    monkeypatch.setattr(config_files.Transaction, "command", REAL_COMMAND)
+    before = host.tree()
+    assert words in host.run(validate=argv)["msg"] and host.tree() == before
+    assert host.run(validate=["true"], apply=["true"])["applied"]
+
+
+def test_a_path_that_cannot_be_written_leaves_everything_as_it_was(host: Host) -> None:
+    before = host.tree()
+    files = [
+        {"path": str(host.site), "content": NEW},
+        {"path": str(host.main / "below" / "a-file"), "content": "x"},
+    ]
+    answer = host.run(files=files)
+    assert answer["failed"] and "main.conf" in answer["msg"]
+    assert host.tree() == before and host.calls() == [] and not host.markers()
+
+
+def test_a_full_disk_leaves_everything_as_it_was(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = host.tree()
+    calls = []
+
+    def full(handle: int) -> None:
+        calls.append(handle)
+        if len(calls) == 8:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    answer = host.run()
+    assert answer["failed"] and "No space left on device" in answer["msg"]
+    assert host.tree() == before
+
+
+def steps_of_a_run(host: Host, monkeypatch: pytest.MonkeyPatch, cut_at: int, content: str) -> bool:
+    """Run until the step `cut_at`, and cut the run there; False when there are fewer steps."""
+    steps = 0
+
+    def counting(real: Callable[..., Any]) -> Callable[..., Any]:
+        def step(*arguments: Any) -> Any:
+            nonlocal steps
+            steps += 1
+            if steps == cut_at:
+                raise Cut
+            return real(*arguments)
+
+        return step
+
+    with monkeypatch.context() as patch:
+        for name in ("write", "make_directory"):
+            patch.setattr(config_files, name, counting(getattr(config_files, name)))
+        patch.setattr(config_files.Transaction, "command", counting(config_files.Transaction.command))
+        try:
+            host.run(content)
+        except Cut:
+            return True
+    return False
+
+
+# marker, 2 directories, 6 paths, check, marker, apply, marker
+GOOD_RUN = 13
+# marker, 2 directories, 6 paths, check, 6 paths put back, check again, marker
+REFUSED_RUN = 18
+
+
+@pytest.mark.parametrize(
+    ("content", "cut_at"),
+    [*((NEW, step) for step in range(1, GOOD_RUN + 1)), *((BAD, step) for step in range(1, REFUSED_RUN + 1))],
+)
+def test_a_run_cut_anywhere_is_finished_or_undone_by_the_next(
+    host: Host, monkeypatch: pytest.MonkeyPatch, cut_at: int, content: str
+) -> None:
+    assert steps_of_a_run(host, monkeypatch, cut_at, content)
+    predicted = host.run(check=True)
+    answer = host.run()
+    assert predicted == answer and answer["changed"] and not answer.get("failed")
+    assert host.site.read_text() == NEW and not host.markers()
+    assert host.tree(times=False) == host.tree(times=False, root=host.running), "the program has read what is in place"
+    assert not host.run()["changed"]
+
+
+@pytest.mark.parametrize(("content", "steps"), [(NEW, GOOD_RUN), (BAD, REFUSED_RUN)])
+def test_the_tests_above_cut_at_every_step(
+    host: Host, monkeypatch: pytest.MonkeyPatch, content: str, steps: int
+) -> None:
+    assert not steps_of_a_run(host, monkeypatch, steps + 1, content)
+
+
+@pytest.mark.parametrize("cut_at", range(1, 7))
+def test_after_a_cut_run_and_a_refused_one_the_program_runs_with_what_is_in_place(
+    host: Host, monkeypatch: pytest.MonkeyPatch, cut_at: int
+) -> None:
+    host.run(OLD)
+    before = host.tree()
+    assert steps_of_a_run(host, monkeypatch, cut_at, NEW)
+    assert host.run(BAD)["failed"]
+    if host.site.read_text() == OLD:
+        assert host.tree() == before
+    host.run(files=[])
+    assert host.tree(times=False) == host.tree(times=False, root=host.running) and not host.markers()
+
+
+def test_what_a_person_mended_after_a_cut_run_is_not_overwritten_by_the_recovery(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert steps_of_a_run(host, monkeypatch, 9, BAD)
+    assert host.site.read_text() == BAD
+    host.site.write_text("by hand\n")
+    answer = host.run(files=[])
+    assert host.site.read_text() == "by hand\n"
+    assert not answer.get("failed")
+
+
+def test_a_hand_edited_file_is_repaired_and_reported_once(host: Host) -> None:
+    host.run()
+    for damage in (
+        *("echo edited >{site}", "chmod 777 {site}", "ln -sf elsewhere {site}", "rm {site}"),
+        *("rm {enabled}", "ln -sfn elsewhere {enabled}", "rm {enabled}; echo x >{enabled}"),
+    ):
+        subprocess.run(["sh", "-c", damage.format(site=host.site, enabled=host.enabled)], check=True)
+        assert host.run()["changed"], damage
+        assert host.site.read_text() == NEW and os.readlink(host.enabled) == "../available/hello.conf"
+        assert not host.run()["changed"], damage
+
+
+def test_nothing_that_is_not_listed_is_touched(host: Host) -> None:
+    before = host.foreign.stat()
+    host.run()
+    host.run(BAD)
+    after = host.foreign.stat()
+    assert (after.st_ino, after.st_mtime_ns, after.st_ctime_ns) == (
+        before.st_ino,
+        before.st_mtime_ns,
+        before.st_ctime_ns,
+    )
+
+
+def test_a_link_is_replaced_and_what_it_points_to_is_not(host: Host) -> None:
+    elsewhere = host.etc / "elsewhere"
+    elsewhere.write_text("mine\n")
+    host.site.unlink()
+    host.site.symlink_to(elsewhere)
+    host.run()
+    assert not host.site.is_symlink() and elsewhere.read_text() == "mine\n"
+
+
+def test_a_directory_in_the_way_is_named_and_stays(host: Host) -> None:
+    host.site.unlink()
+    host.site.mkdir()
+    before = host.tree()
+    assert f"{host.site} is a directory" in host.run()["msg"]
+    assert f"{host.site} is a directory" in host.run(files=[{"path": str(host.site), "state": "absent"}])["msg"]
+    assert host.tree() == before
+
+
+def test_a_file_goes_aside_and_comes_back(host: Host) -> None:
+    before = host.tree()
+    entry = {"path": str(host.default), "aside": str(host.kept)}
+    assert host.run(files=[{**entry, "state": "aside"}])["changed"]
+    assert not host.run(files=[{**entry, "state": "aside"}])["changed"]
+    assert host.run(files=[{**entry, "state": "back"}])["changed"]
+    assert host.tree() == before
+    assert not host.run(files=[{**entry, "state": "back"}])["changed"]
+
+
+def test_a_file_that_stands_in_the_way_of_one_that_comes_back_stays(host: Host) -> None:
+    entry = {"path": str(host.default), "aside": str(host.kept)}
+    host.run(files=[{**entry, "state": "aside"}])
+    host.default.write_text("a new one\n")
+    host.run(files=[{**entry, "state": "back"}])
+    assert host.default.read_text() == "a new one\n" and not os.path.lexists(host.kept)
+
+
+def test_an_edited_file_keeps_mode_and_foreign_bytes(host: Host) -> None:
+    host.main.write_bytes(b"# caf\xe9\nconnections 1;\n# connections 2;\n")
+    host.main.chmod(0o604)
+    assert host.run()["changed"]
+    assert host.main.read_bytes() == b"# caf\xe9\nconnections 8192;\n# connections 2;\n"
+    assert stat.S_IMODE(host.main.stat().st_mode) == 0o604
+
+
+def test_a_file_to_be_edited_must_be_there_except_in_check_mode(host: Host) -> None:
+    host.main.unlink()
+    assert "is absent" in host.run()["msg"]
+    assert str(host.main) not in host.run(check=True)["changed_paths"]
+
+
+def test_content_for_a_file_that_is_to_be_absent_does_not_matter(host: Host) -> None:
+    assert host.run(files=[{"path": str(host.site), "content": NEW, "state": "absent"}])["changed"]
+    assert not host.site.exists()
+
+
+def test_an_owner_is_named_and_an_unknown_one_is_refused_before_anything_changes(host: Host) -> None:
+    before = host.tree()
+    files = [
+        {"path": str(host.site), "content": NEW, "owner": USER, "group": GROUP},
+        {"path": str(host.main), "content": NEW, "owner": "nobody-has-this-name"},
+    ]
+    assert "no user nobody-has-this-name" in host.run(files=files)["msg"] and host.tree() == before
+    predicted = host.run(files=files, check=True)
+    assert predicted["changed_paths"] == [str(host.site), str(host.main)], "an earlier task would have made the user"
+    assert "a user to be made" in str(predicted["diff"])
+    assert not host.run(files=files[:1]).get("failed")
+
+
+def test_a_diff_tells_of_each_path_what_it_was_and_what_it_becomes(host: Host) -> None:
+    diff = {entry["before_header"].split(" ")[0]: entry for entry in host.run(check=True)["diff"]}
+    site = diff[str(host.site)]
+    assert (site["before"], site["after"]) == (OLD, NEW)
+    assert site["before_header"] == f"{host.site} (0640 {USER}:{GROUP})"
+    assert diff[str(host.enabled)]["after"] == "link to ../available/hello.conf\n"
+    assert diff[str(host.default)]["after"] == "" and diff[str(host.default)]["after_header"].endswith("(absent)")
+
+
+def test_a_diff_tells_of_a_mode_alone(host: Host) -> None:
+    diff = host.run(OLD, check=True, files=[{"path": str(host.site), "content": OLD}])["diff"]
+    assert diff == [{"prepared": f"{host.site}: 0640 {USER}:{GROUP} -> 0644 {USER}:{GROUP}\n"}]
+
+
+def test_a_diff_of_what_is_no_text_says_so(host: Host) -> None:
+    host.site.write_bytes(b"\xff\xfe")
+    diff = host.run(check=True, files=[{"path": str(host.site), "content": OLD}])["diff"]
+    assert diff[0]["before"].startswith("2 bytes, not UTF-8")
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        ({"path": "relative", "content": ""}, "not an absolute, plain path"),
+        ({"path": "/etc/../x", "content": ""}, "not an absolute, plain path"),
+        ({"path": "/etc/x/", "content": ""}, "not an absolute, plain path"),
+        ({"path": "/x"}, "exactly one of content, link and regexp"),
+        ({"path": "/x", "content": "", "link": "y"}, "exactly one of content, link and regexp"),
+        ({"path": "/x", "link": ""}, "link to nothing"),
+        ({"path": "/x", "content": "", "mode": "rw"}, "octal digits"),
+        ({"path": "/x", "content": "", "mode": "99"}, "octal digits"),
+        ({"path": "/x", "regexp": "a"}, "regexp and replace together"),
+        ({"path": "/x", "regexp": "(", "replace": ""}, "regexp that Python cannot read"),
+        ({"path": "/x", "state": "aside"}, "absolute path in aside"),
+    ],
+)
+def test_an_entry_that_makes_no_sense_is_refused_with_its_path(host: Host, entry: dict[str, str], words: str) -> None:
+    before = host.tree()
+    answer = host.run(files=[entry])
+    assert words in answer["msg"] and answer["failed"] and host.tree() == before
+    assert entry["path"] in answer["msg"]
+
+
+def test_a_path_that_is_listed_twice_is_refused(host: Host) -> None:
+    entry = {"path": "/x", "content": ""}
+    assert "/x is listed twice" in host.run(files=[entry, entry])["msg"]
+
+
+def test_without_commands_the_files_are_written_all_the_same(host: Host) -> None:
+    answer = host.run(validate=None, apply=None)
+    assert (answer["changed"], answer["applied"]) == (True, False)
+    assert host.site.read_text() == NEW and not host.markers()
+
+
+def test_a_file_that_never_was_is_never_seen_half_written(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is beside a file while it is written has a dot before its name: nginx and systemd include no such file."""
+    seen = []
+    real = os.replace
+
+    def replace(source: str, target: str) -> None:
+        seen.append(os.path.basename(source))
+        assert (
+            stat.S_IMODE(os.lstat(source).st_mode) != 0o600
+            or os.path.islink(source)
+            or "x.conf" in source
+            or (".json" in source)
+        )
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", replace)
+    host.run()
+    assert seen and all(name.startswith(".") for name in seen)

@@ -1,0 +1,477 @@
+"""What is refused before a host is touched, value by value, and what is not."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml  # type: ignore[import-untyped]
+from ansible.parsing.dataloader import DataLoader
+from ansible_collections.flaskfleet.web.plugins.filter.problems import GUNICORN_SETTINGS, PREFIX, RULES, problems
+
+ROLE = Path(__file__).parents[3] / "roles" / "flask_gunicorn_nginx"
+GOOD: dict[str, Any] = {"name": "hello", "source": "/srv/code/hello", "default_server": True}
+KNOWN = sorted(PREFIX + option for option in RULES)
+
+
+def told(**options: Any) -> list[str]:
+    """Return the problems of good settings with these instead."""
+    found: list[str] = problems({PREFIX + option: value for option, value in {**GOOD, **options}.items()}, KNOWN)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("name", "a"),
+        ("name", "hello-2"),
+        ("name", "a" * 31),
+        ("state", "present"),
+        ("source", "git+https://ada:pw@git.example.com/hello.git@v1#subdirectory=web"),
+        ("source", "hello==1.2.0"),
+        ("source", "~/code"),
+        ("exclude", []),
+        ("exclude", ["*.sqlite3", "/tests", "with space"]),
+        ("wsgi_app", "app:app"),
+        ("wsgi_app", "flaskr"),
+        ("wsgi_app", "flaskr.web:create_app()"),
+        ("wsgi_app", "flaskr:create_app('production', debug=False, hosts=['a'])"),
+        ("requirements", "requirements.txt"),
+        ("requirements", "deploy/lock file.txt"),
+        ("python", "python3.12"),
+        ("python", "/opt/python/bin/python3.13"),
+        ("index_url", ""),
+        ("index_url", "https://ada:pw@index.example/simple"),
+        ("index_url", "file:///srv/wheels"),
+        ("ca_bundle", ""),
+        ("ca_bundle", "/etc/ssl/certs/ca-certificates.crt"),
+        ("env", {}),
+        ("env", {"A": "", "_b9": "a\"b'c\\d$e`f%g#h\n\r\t\x07\x1b {{ jinja }}", "N": 5, "F": 1.5, "U": "ünïcode 🐍"}),
+        ("env", {"A": "x" * (128 * 1024 - 3)}),
+        ("credentials", {"PASSWORD": "x\ny", "BIG": "x" * 900_000}),
+        (
+            "settings",
+            {"timeout": 60, "accesslog": None, "secure_scheme_headers": {"X": "y"}, "worker_class": "gthread"},
+        ),
+        ("settings", {"a_setting_of_the_year_2030": [1, "two", True]}),
+        ("service_settings", {"MemoryMax": "512M", "IPAddressAllow": ["10.0.0.5", "10.0.0.2"], "TasksMax": 100}),
+        ("service_settings", {"Restart": "always", "PrivateTmp": True, "ExecPaths": "/opt", "Nice": -5}),
+        ("port", 5000),
+        ("port", "5001"),
+        ("port", 65535),
+        ("health_path", "/"),
+        ("health_path", "/health-z/~a.b:c@d+e,f=g"),
+        ("keep_releases", 2),
+        ("keep_releases", "10"),
+        ("server_names", ["www.example.com", "*.example.com", "localhost", "xn--bcher-kva.de", "10.0.0.1", "a-b.c"]),
+        ("server_names", [".".join(["a" * 49] * 5)]),
+        ("default_server", "yes"),
+        ("default_server", 1),
+        ("listen", 80),
+        ("listen", "8080"),
+        ("tls", {}),
+        ("tls", {"certificate": "/etc/ssl/a.pem", "key": "/etc/ssl/private/a.key", "hsts_max_age": 0}),
+        ("url_prefix", ""),
+        ("url_prefix", "/api"),
+        ("url_prefix", "/api/v1.0~x"),
+        ("static_url", "/static/"),
+        ("static_url", "/assets/v1/"),
+        ("static_dir", ""),
+        ("static_dir", "flaskr/static"),
+        ("server_settings", {"client_max_body_size": "20m", "keepalive_requests": 100, "gzip": "on"}),
+        ("trusted_proxies", ["10.0.0.0/24", "192.0.2.7", "2001:db8::/32", "::1"]),
+        ("harden_nginx", False),
+        ("migrate_command", "flask db upgrade"),
+        ("migrate_command", ""),
+        ("processes", [{"name": "worker", "command": "celery -A app worker", "count": 2}]),
+        ("processes", [{"name": "a", "command": "x", "schedule": "*-*-* 04:00"}, {"name": "b", "command": "y"}]),
+        ("hooks", {"pre_release": "/srv/hooks/before.yml", "post_release": "/srv/hooks/after.yml"}),
+        ("hooks", {}),
+    ],
+)
+def test_what_can_work_is_let_through(option: str, value: Any) -> None:
+    assert told(**{option: value}) == []
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        # an app's name: a path, another unit, another user
+        *[
+            ("name", value, "names a user, units and directories")
+            for value in (
+                *("../../etc", "a/b", "a b", "-.mount", "x" * 201, "app@x", "a" * 32, "Hello", "9x", "", "a.b", "a_b"),
+                *("hello\n", "hello\nUser=root", "%n", "ünï", "-a", None, 5, True, ["a"], {"a": 1}),
+            )
+        ],
+        *[
+            ("name", value, "belongs to the system")
+            for value in ("nginx", "root", "www-data", "default", "daemon", "flaskctl", "apps", "dpkg", "systemd-x")
+        ],
+        ("state", "latest", "present, absent or purged"),
+        ("state", None, "present, absent or purged"),
+        ("source", "/srv/a\nb", "line break"),
+        ("source", "git+https://x.example/a.git", "names no revision"),
+        ("source", "files/app", "relative path"),
+        ("source", ["/srv/a"], "is a list"),
+        ("exclude", "*.pyc", "must be a list"),
+        ("exclude", [""], "item 1"),
+        ("exclude", ["ok", "a\nb"], "item 2"),
+        ("exclude", [5], "item 1"),
+        *[
+            ("wsgi_app", value, "MODULE:NAME or a factory")
+            for value in (
+                *("", "app:", ":app", "app:app\n", "app app:app", "app-x:app", "app:app.x", "app:app; import os"),
+                *("app:f(open('/etc/passwd'))", "app:f(x)", "app:(", "app:f(*[1], **{})x", "../app:app", 5, None),
+            )
+        ],
+        *[
+            ("requirements", value, "path inside")
+            for value in ("", "/etc/passwd", "../x", "a/../../x", "~/x", "a\nb", None, ["a"])
+        ],
+        *[
+            ("python", value, "name of an interpreter")
+            for value in ("", "python3 -c x", "./python", "-x", "/usr/bin/py thon", "/usr/bin/", None, 3.12)
+        ],
+        *[
+            ("index_url", value, "must be a URL")
+            for value in ("index.example/simple", "ftp://x", "https://", "https://a b", "https://a\nb", None)
+        ],
+        ("ca_bundle", "ca.pem", "absolute path"),
+        ("ca_bundle", "/a\nb", "absolute path"),
+        # the environment: what systemd skips, cuts or dies of
+        ("env", ["A=1"], "must be a dictionary"),
+        ("env", "A=1", "must be a dictionary"),
+        ("env", None, "must be a dictionary"),
+        *[
+            ("env", {name: "x"}, "is no name")
+            for name in ("bad-name", "9X", "", "a b", "A=B", "Ä", "A\n", "A\nEVIL=1", 5)
+        ],
+        *[
+            ("env", {name: "x"}, "the role or systemd sets")
+            for name in (
+                *("FLASKFLEET_RELEASE", "LISTEN_FDS", "LISTEN_PID", "NOTIFY_SOCKET", "CREDENTIALS_DIRECTORY"),
+                *("PYTHONPATH", "SCRIPT_NAME", "STATE_DIRECTORY"),
+            )
+        ],
+        ("env", {"A": True}, 'Quote it: A: "1"'),
+        ("env", {"A": None}, "Quote it"),
+        ("env", {"A": ["x"]}, "filter to_json"),
+        ("env", {"A": {"b": "c"}}, "filter to_json"),
+        ("env", {"A": "a\0b"}, "NUL"),
+        ("env", {"A": "\udcff"}, "not UTF-8"),
+        ("env", {"A": "\ufdd0"}, "no text"),
+        ("env", {"A": "\U0001ffff"}, "no text"),
+        ("env", {"A": "x" * 131072}, "131072 bytes"),
+        ("env", {"A": "x" * (128 * 1024 - 2)}, "bytes"),
+        ("env", {"A": "ü" * 65535}, "131070 bytes"),
+        ("credentials", {"bad-name": "x"}, "is no name"),
+        ("credentials", {"../../etc/passwd": "x"}, "is no name"),
+        ("credentials", {"A" * 65: "x"}, "65 characters"),
+        ("credentials", {"A": "a\0b"}, "NUL"),
+        ("credentials", {"A": "x" * 2**20}, "1048576 bytes"),
+        ("credentials", {"A": "x" * 600_000, "B": "x" * 600_000}, "1200000 bytes together"),
+        # Gunicorn
+        ("settings", [], "must be a dictionary"),
+        ("settings", {"bad-name": 1}, "no setting of Gunicorn"),
+        ("settings", {"import os; x": 1}, "no setting of Gunicorn"),
+        ("settings", {"x\ny": 1}, "no setting of Gunicorn"),
+        *[
+            ("settings", {name: "x"}, "the role's own")
+            for name in (
+                *("bind", "wsgi_app", "chdir", "daemon", "pidfile", "user", "group", "control_socket", "reload"),
+                *("control_socket_disable", "reuse_port", "config", "raw_env", "umask", "proc_name"),
+            )
+        ],
+        *[("settings", {name: "x"}, "a function") for name in ("post_worker_init", "when_ready", "on_starting")],
+        ("settings", {"time_out": 60}, "Did you mean timeout?"),
+        ("settings", {"worker_connection": 60}, "Did you mean worker_connections?"),
+        ("settings", {"loglevel": {1: "x"}}, "not made of"),
+        ("settings", {"loglevel": "a\0"}, "not made of"),
+        ("settings", {"workers": "3"}, "whole number, without quotes"),
+        ("settings", {"workers": True}, "whole number"),
+        ("settings", {"workers": 0}, "One worker"),
+        ("settings", {"graceful_timeout": -1}, "whole number"),
+        # systemd: a new line is a new directive, a backslash at the end takes the next line in
+        ("service_settings", ["MemoryMax=1"], "must be a dictionary"),
+        ("service_settings", {"memory_max": 1}, "no directive of systemd"),
+        ("service_settings", {"[Unit]": "x"}, "no directive of systemd"),
+        ("service_settings", {"Nice=1\nUser": "root"}, "no directive of systemd"),
+        *[
+            ("service_settings", {"MemoryMax": value}, "No line break")
+            for value in ("1\nUser=root", "1\rx", "1\x00", "1\x1b", "1\\", "1\\ ", ["1", "2\nExecStartPost=/bin/sh"])
+        ],
+        ("service_settings", {"MemoryMax": None}, "must be a text"),
+        ("service_settings", {"MemoryMax": {"a": 1}}, "must be a text"),
+        ("service_settings", {"MemoryMax": 1.5}, "must be a text"),
+        ("service_settings", {"MemoryMax": "x" * 2**20}, "1048576 characters"),
+        *[
+            ("service_settings", {name: "x"}, "the role's own")
+            for name in (
+                *("ExecStart", "ExecStartPre", "ExecStartPost", "ExecReload", "ExecStop", "Type", "NotifyAccess"),
+                *("Sockets", "User", "Group", "EnvironmentFile", "Environment", "WorkingDirectory", "KillMode"),
+                *("LoadCredential", "LoadCredentialEncrypted", "SetCredential", "DynamicUser", "RemainAfterExit"),
+            )
+        ],
+        *[
+            ("port", value, "from 1024 to 65535")
+            for value in (80, 1023, 65536, -1, "x", "5000 ", 5e3, None, True, [1], "²")
+        ],
+        *[
+            ("health_path", value, "must start with /")
+            for value in ("", "healthz", "/a b", "/a\n", "/a?x=1", "/a#b", '/a"', "/%41", "/ü", None, "https://x/")
+        ],
+        *[("keep_releases", value, "set 2 or more") for value in (1, 0, -3, "x", None, 2.5)],
+        # nginx: what ends a directive, what is an expression, what is too long
+        ("server_names", "www.example.com", "must be a list"),
+        *[
+            ("server_names", [value], "no host name")
+            for value in (
+                *("x; return 200 pwn", "x}", "~regex", "~^(.*)$", "_", "$hostname", ".x", "*", "*.*.x", "x.*", "a b"),
+                *(
+                    "x\ny",
+                    "x;",
+                    "{x",
+                    "-a",
+                    "a-",
+                    "a..b",
+                    "a.",
+                    "::1",
+                    "[::1]",
+                    "a:80",
+                    "https://a",
+                    "x" * 64,
+                    "a_b",
+                    "*.",
+                ),
+            )
+        ],
+        ("server_names", [""], "must be a host name"),
+        ("server_names", [None], "must be a host name"),
+        ("server_names", [80], "must be a host name"),
+        ("server_names", ["a." * 150 + "de"], "at most 253"),
+        ("server_names", ["*." + ".".join(["a" * 50] * 5)], "at most 253"),
+        ("server_names", ["bücher.de"], "punycode: xn--bcher-kva.de"),
+        ("server_names", ["*.bücher.de"], "punycode: *.xn--bcher-kva.de"),
+        ("server_names", ["☃; return"], "punycode."),
+        ("server_names", ["ok.de", "x;"], "item 2"),
+        ("server_names", ["a.de", "A.de"], "twice"),
+        ("default_server", "maybe", "true or false"),
+        ("default_server", None, "true or false"),
+        ("default_server", 2, "true or false"),
+        ("harden_nginx", [], "true or false"),
+        ("listen", 0, "from 1 to 65535"),
+        ("listen", "80 ssl", "from 1 to 65535"),
+        ("tls", "on", "must be a dictionary"),
+        ("tls", {"certificate": "/a"}, "has no key"),
+        ("tls", {"key": "/a"}, "has no certificate"),
+        ("tls", {"certificate": "/a", "key": ""}, "has no key"),
+        ("tls", {"hsts_max_age": 1}, "has no certificate"),
+        (
+            "tls",
+            {"certificate": "/a", "key": "/b", "certifcate": "/c"},
+            "'certifcate', which is not known. Did you mean certificate?",
+        ),
+        ("tls", {"certificate": "/a", "key": "/b", "hsts_max_age": "1y"}, "seconds"),
+        *[
+            ("tls", {"certificate": value, "key": "/k"}, "absolute path")
+            for value in ("a.pem", "/a b", "/a;", "/a\n", "/$a", "/a{", '/a"', "/*.pem", 5, "data:x", "engine:x:y")
+        ],
+        *[
+            ("url_prefix", value, "without a slash at its end")
+            for value in ("api", "/", "/api/", "//a", "/a b", "/a;", "/a{", "/$a", "/a\n", "/ü", None, "/a//b", "/a%20")
+        ],
+        *[
+            ("static_url", value, "slash at both ends")
+            for value in ("", "/", "static/", "/static", "/a b/", "/a;/", "/a\n/", "//", "/a{/", None)
+        ],
+        *[("static_dir", value, "inside") for value in ("/etc", "..", "a/../b", "~/a", "a\nb", None, 5)],
+        ("server_settings", [], "must be a dictionary"),
+        ("server_settings", {"bad-name": 1}, "no directive of nginx"),
+        ("server_settings", {"a; return": 1}, "no directive of nginx"),
+        ("server_settings", {"a\nb": 1}, "no directive of nginx"),
+        *[
+            ("server_settings", {name: "x"}, "the role's own")
+            for name in (
+                *("listen", "server_name", "root", "location", "include", "ssl_certificate", "ssl_protocols"),
+                *("proxy_pass", "return", "rewrite", "if"),
+            )
+        ],
+        *[
+            ("server_settings", {"client_max_body_size": value}, "must not be empty")
+            for value in ("1m; return 200 x", "1m}", "{", "$x", "'a'", '"a"', "a\nb", "a\\", "a #", "`x`", "", " ")
+        ],
+        ("server_settings", {"gzip": True}, 'Quote it: gzip: "on"'),
+        ("server_settings", {"gzip": False}, 'Quote it: gzip: "off"'),
+        ("server_settings", {"gzip": None}, "text or a number"),
+        ("server_settings", {"gzip": ["on"]}, "text or a number"),
+        ("trusted_proxies", "10.0.0.1", "must be a list"),
+        *[
+            ("trusted_proxies", [value], "load balancer")
+            for value in (
+                "x",
+                "10.0.0.1; allow all",
+                "unix:",
+                "10.0.0.0/33",
+                "",
+                None,
+                167772161,
+                "fe80::1%eth0",
+                "all",
+            )
+        ],
+        ("trusted_proxies", ["0.0.0.0/0"], "any client could claim"),
+        ("trusted_proxies", ["::/0"], "any client could claim"),
+        ("trusted_proxies", ["10.0.0.1/8"], "Write 10.0.0.0/8"),
+        ("migrate_command", "a\nb", "command on one line"),
+        ("migrate_command", None, "command on one line"),
+        ("migrate_command", "flask db upgrade \\", "command on one line"),
+        ("processes", [{"name": "a", "command": "+/bin/sh -c id"}], "would mean something to systemd"),
+        ("processes", [{"name": "a", "command": "x", "schedule": "daily\\"}], "OnCalendar"),
+        ("processes", [{"name": "a", "command": "x", "count": 2}, {"name": "a-2", "command": "y"}], "'a-2' twice"),
+        ("processes", {}, "must be a list"),
+        ("processes", ["celery"], "item 1 is 'celery'. It must be a dictionary"),
+        ("processes", [{"command": "x"}], "has the name nothing"),
+        ("processes", [{"name": "A b", "command": "x"}], "has the name 'A b'"),
+        ("processes", [{"name": "a"}], "has no command"),
+        ("processes", [{"name": "a", "command": "x\ny"}], "a command that"),
+        ("processes", [{"name": "a", "command": "x", "count": -1}], "a count that is -1"),
+        ("processes", [{"name": "a", "command": "x", "count": 1, "schedule": "daily"}], "count and schedule"),
+        ("processes", [{"name": "a", "command": "x", "schedule": ""}], "OnCalendar"),
+        ("processes", [{"name": "a", "command": "x", "shedule": "daily"}], "Did you mean schedule?"),
+        ("processes", [{"name": "a", "command": "x"}, {"name": "a", "command": "y"}], "'a' twice"),
+        ("hooks", {"pre_release": "before.yml"}, "absolute path"),
+        ("hooks", {"pre_relase": "/x"}, "Did you mean pre_release?"),
+        ("hooks", [], "must be a dictionary"),
+    ],
+)
+def test_what_cannot_work_is_refused_with_the_name_and_a_remedy(option: str, value: Any, words: str) -> None:
+    found = told(**{option: value})
+    assert found, "nothing was said"
+    assert all(text.startswith(f"{PREFIX}{option} ") for text in found)
+    assert any(words in text for text in found), found
+    for text in found:
+        assert text.isprintable() and text.endswith((".", "?")) and len(text) < 400
+        assert not re.search(r"\{\w+\}|None|<class", text), "a placeholder or Python's own words"
+
+
+@pytest.mark.parametrize("option", ["env", "credentials"])
+@pytest.mark.parametrize(
+    "value", ["s3cr3t\0", "s3cr3t\udcff", "s3cr3t" * 300_000, ["s3cr3t"], {"s3cr3t": "s3cr3t"}, "s3cr3t\ufdd0"]
+)
+def test_no_message_shows_a_secret(option: str, value: Any) -> None:
+    found = told(**{option: {"TOKEN": value}})
+    assert found and "TOKEN" in found[0] and "s3cr3t" not in str(found)
+
+
+def test_no_message_shows_the_password_of_a_url() -> None:
+    found = told(index_url="https://ada:s3cr3t@x y", source="git+https://ada:s3cr3t@x.example/a.git")
+    assert len(found) == 2 and "s3cr3t" not in str(found)
+
+
+def test_a_long_or_unprintable_value_is_shown_short_and_on_one_line() -> None:
+    (text,) = told(url_prefix="a\n\x1b[31m" + "x" * 1000)
+    assert "'a\\n\\x1b[31mxxx" in text and "xxx...'" in text and text.isprintable()
+
+
+# how values fit together
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"source": ""}, "source is not set"),
+        ({"source": None}, "source is not set"),
+        ({"server_names": [], "default_server": False}, "server_names is empty"),
+        ({"server_names": [], "default_server": "no"}, "server_names is empty"),
+        ({"port": 8080, "listen": "8080"}, "port and flask_gunicorn_nginx_listen are both 8080"),
+        ({"url_prefix_in_routes": True, "url_prefix": ""}, "url_prefix_in_routes is true"),
+        ({"tls": {"certificate": "/a", "key": "/b"}, "listen": 443}, "listen is 443"),
+    ],
+)
+def test_values_that_do_not_fit_together_are_refused(options: dict[str, Any], words: str) -> None:
+    found = told(**options)
+    assert len(found) == 1 and words in found[0]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"server_names": ["a.de"], "default_server": False},
+        {"url_prefix_in_routes": True, "url_prefix": "/api"},
+        {"tls": {"certificate": "/a", "key": "/b"}, "listen": 80},
+        {"listen": 443},
+    ],
+)
+def test_values_that_fit_together_are_let_through(options: dict[str, Any]) -> None:
+    assert told(**options) == []
+
+
+def test_an_app_is_removed_whatever_its_other_settings_are() -> None:
+    for state in ("absent", "purged"):
+        assert told(state=state, source=None, port=1, env={"9": None}, server_names=[], default_server=False) == []
+        assert "belongs to the system" in str(told(state=state, name="nginx"))
+    assert "no variable" in str(problems({PREFIX + "name": "a", PREFIX + "state": "absent", PREFIX + "prot": 1}, KNOWN))
+
+
+def test_a_name_that_is_missing_is_said_first() -> None:
+    assert problems({}, KNOWN)[0].startswith("flask_gunicorn_nginx_name is not set")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("prot", "Did you mean flask_gunicorn_nginx_port?"),
+        ("server_name", "Did you mean flask_gunicorn_nginx_server_names?"),
+        ("enviroment", "no variable of this role."),
+        ("keep_release", "Did you mean flask_gunicorn_nginx_keep_releases?"),
+        ("zzz", "no variable of this role. All are described by: ansible-doc"),
+    ],
+)
+def test_a_misspelled_name_is_told_with_the_right_one(name: str, words: str) -> None:
+    values = {**{PREFIX + option: value for option, value in GOOD.items()}, PREFIX + name: 1}
+    (text,) = problems(values, KNOWN)
+    assert text.startswith(f"{PREFIX}{name} is no variable") and words in text
+
+
+def test_many_problems_are_told_at_once() -> None:
+    assert len(told(name="A B", port=1, env={"9": "x", "A": None}, server_names=["_", "ok.de"])) == 5
+
+
+# the role and the filter know the same variables
+
+
+def test_every_variable_of_the_role_has_a_rule_and_its_default_is_let_through() -> None:
+    spec = yaml.safe_load((ROLE / "meta" / "argument_specs.yml").read_text())["argument_specs"]["main"]["options"]
+    defaults = yaml.safe_load((ROLE / "defaults" / "main.yml").read_text())
+    assert sorted(name.removeprefix(PREFIX) for name in spec if name.removeprefix(PREFIX) not in RULES) == []
+    values = {**defaults, **{PREFIX + option: value for option, value in GOOD.items()}}
+    assert problems(values, spec) == []
+
+
+def test_the_names_of_gunicorns_settings_are_its_own() -> None:
+    assert {"workers", "timeout", "worker_class", "forwarded_allow_ips"} <= GUNICORN_SETTINGS
+
+
+def test_values_as_ansible_reads_them_from_a_file_are_judged_like_plain_ones() -> None:
+    options = {
+        **GOOD,
+        "env": {"A": "x"},
+        "server_names": ["a.de"],
+        "port": "5000",
+        "tls": {},
+        "settings": {"workers": 2},
+    }
+
+    def judged(**more: Any) -> list[str]:
+        text = yaml.safe_dump({PREFIX + option: value for option, value in {**options, **more}.items()})
+        values = DataLoader().load(text)
+        assert type(values[PREFIX + "name"]) is not str, "Ansible's own kind of text"
+        found: list[str] = problems(values, KNOWN)
+        return found
+
+    assert judged() == []
+    found = judged(port=80, server_names=["x;"], env={"A": True})
+    assert [text.split()[0].removeprefix(PREFIX) for text in found] == ["env", "port", "server_names"]
