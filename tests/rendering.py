@@ -51,8 +51,15 @@ SCENARIOS: dict[str, dict[str, Any]] = {
     },
     "Gunicorn's and systemd's own words": {
         "default_server": True,
-        "settings": {"workers": 3, "graceful_timeout": 50, "raw_env": ["A=it's", 'B="x"'], "user": None},
+        "settings": {"workers": 3, "graceful_timeout": 50, "access_log_format": 'it\'s "%(r)s"', "statsd_host": None},
         "service_settings": {"IPAddressAllow": ["10.0.0.5", "10.0.0.2"], "MemoryMax": "512M", "Nice": 5},
+    },
+    "processes beside the web server": {
+        "default_server": True,
+        "processes": [
+            {"name": "worker", "command": "celery --app app worker", "count": 2},
+            {"name": "nightly", "command": "flask cleanup --keep 10%", "schedule": "*-*-* 03:00"},
+        ],
     },
 }
 

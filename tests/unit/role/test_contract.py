@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible_collections.flaskfleet.web.plugins.filter.problems import problems
 
 from tests.rendering import PREFIX, ROLE, SCENARIOS, evaluate, prefixed
 
@@ -92,8 +93,9 @@ def test_a_default_asks_nothing_of_the_host() -> None:
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
-def test_the_scenarios_of_these_tests_set_what_can_be_set(scenario: str) -> None:
-    assert set(prefixed(SCENARIOS[scenario])) <= set(OPTIONS)
+def test_the_scenarios_of_these_tests_are_what_the_role_accepts(scenario: str) -> None:
+    values = {**prefixed(SCENARIOS[scenario]), f"{PREFIX}source": "/tmp"}
+    assert problems(values, list(OPTIONS)) == []
 
 
 def test_flaskctl_learns_where_to_ask_through_nginx() -> None:
@@ -114,6 +116,7 @@ def test_the_release_carries_what_flaskctl_stages() -> None:
     assert set(release) == {
         "gunicorn_conf",
         "service",
+        "processes",
         "environment",
         "credentials",
         "requirements",
@@ -124,7 +127,7 @@ def test_the_release_carries_what_flaskctl_stages() -> None:
         "ca_bundle",
         "notes",
     }
-    assert release["environment"] == {"A": "1"}
+    assert (release["environment"], release["processes"]) == ({"A": "1"}, {})
     assert "Sockets=hello.socket" in release["service"]
     assert "gunicorn==" in release["server_requirements"] and "--hash=sha256:" in release["server_requirements"]
     compile(release["gunicorn_conf"], "gunicorn.conf.py", "exec")

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from typing import Any
 
 import pytest
 
-from tests.rendering import DEBIAN_12, ROLE, SCENARIOS, render
+from tests.rendering import DEBIAN_12, ROLE, SCENARIOS, evaluate, render
 
 HOSTS = [DEBIAN_12, {"nginx": "1.26.3", "openssl": "3.5.1", "ipv6": False}]
 TEMPLATES = sorted(path.name.removesuffix(".j2") for path in (ROLE / "templates").iterdir())
+# what is not made into a file of its own, and where its text ends up
+PROCESSES = "__flask_gunicorn_nginx_release.processes.values()"
+INSIDE = {
+    "sandbox.conf": "__flask_gunicorn_nginx_release.service",
+    "app.process@.service": f"{PROCESSES} | map(attribute='service') | join('\n')",
+    "app.process@.timer": f"{PROCESSES} | selectattr('timer', 'defined') | map(attribute='timer') | join('\n')",
+}
 
 
 def fixed_lines(template: str) -> tuple[set[str], set[str]]:
@@ -29,10 +37,14 @@ def fixed_lines(template: str) -> tuple[set[str], set[str]]:
     return every, conditional
 
 
+def text(template: str, values: dict[str, Any], host: dict[str, Any]) -> str:
+    return str(evaluate(INSIDE[template], values, host)) if template in INSIDE else render(template, values, host)
+
+
 @pytest.mark.parametrize("template", TEMPLATES)
 def test_every_branch_is_taken_in_one_scenario_and_not_in_another(template: str) -> None:
     every, conditional = fixed_lines(template)
     hosts = HOSTS if template == "app.nginx.conf" else HOSTS[:1]  # no other depends on the host
-    texts = [Counter(render(template, values, host).splitlines()) for values in SCENARIOS.values() for host in hosts]
-    assert not {line for line in every if not any(text[line] for text in texts)}
-    assert not {line for line in conditional if len({text[line] for text in texts}) == 1}
+    texts = [Counter(text(template, values, host).splitlines()) for values in SCENARIOS.values() for host in hosts]
+    assert not {line for line in every if not any(found[line] for found in texts)}
+    assert not {line for line in conditional if len({found[line] for found in texts}) == 1}

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.rendering import ROLE, SCENARIOS, render
+from tests.rendering import ROLE, SCENARIOS, evaluate, render
 
 UNITS = ("app.socket", "app.service", "app@.service")
 # Values that only newer systemd knows switch the protection off on an older one.
@@ -153,3 +153,41 @@ def test_the_sandbox_of_nginx_is_a_drop_in_of_its_own() -> None:
     text = (ROLE / "files" / "nginx.service.conf").read_text()
     assert "[Service]" in text
     assert not values(text, "ExecStart")
+
+
+# Processes beside the web server
+
+
+def processes(**values_: Any) -> dict[str, dict[str, str]]:
+    found: dict[str, dict[str, str]] = evaluate("__flask_gunicorn_nginx_release.processes", values_)
+    return found
+
+
+def test_a_worker_runs_as_often_as_asked_and_is_kept_alive() -> None:
+    units = processes(processes=[{"name": "worker", "command": "celery --app app worker", "count": 2}])
+    assert sorted(units) == ["worker-1", "worker-2"]
+    text = units["worker-1"]["service"]
+    assert values(text, "ExecStart") == ["/srv/hello/releases/%i/venv/bin/celery --app app worker"]
+    assert values(text, "Restart") == ["always"]
+    assert "timer" not in units["worker-1"]
+
+
+def test_a_job_runs_when_its_schedule_says() -> None:
+    (unit,) = processes(
+        name="a-b", processes=[{"name": "nightly", "command": "./clean 10%", "schedule": "*-*-* 03:00"}]
+    ).values()
+    assert values(unit["timer"], "OnCalendar") == ["*-*-* 03:00"]
+    assert values(unit["timer"], "Unit") == ["a-b.nightly@%i.service"]
+    assert values(unit["service"], "Type") == ["oneshot"]
+    assert values(unit["service"], "ExecStart") == ["./clean 10%%"]
+    assert not values(unit["service"], "Restart")
+
+
+def test_a_process_has_the_sandbox_and_the_environment_of_the_release() -> None:
+    settings = {"service_settings": {"MemoryMax": "1G", "IPAddressAllow": ["10.0.0.5"]}}
+    (unit,) = processes(processes=[{"name": "worker", "command": "rq worker"}], **settings).values()
+    release, process = (directives(text) for text in (render("app@.service", settings), unit["service"]))
+    sandbox = release[release.index(("NoNewPrivileges", "yes")) :]
+    assert process[process.index(("NoNewPrivileges", "yes")) :] == sandbox
+    for name in ("User", "Group", "WorkingDirectory", "EnvironmentFile", "StateDirectory"):
+        assert [pair for pair in process if pair[0] == name] == [pair for pair in release if pair[0] == name]
