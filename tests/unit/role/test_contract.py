@@ -133,6 +133,12 @@ def test_the_release_carries_what_flaskctl_stages() -> None:
     compile(release["gunicorn_conf"], "gunicorn.conf.py", "exec")
 
 
+def test_a_number_in_the_environment_reaches_the_release_as_text() -> None:
+    """flaskctl takes texts only: a number has more than one spelling."""
+    release = evaluate("__flask_gunicorn_nginx_release", {"env": {"A": 1, "B": 1.5}, "credentials": {"C": 2}})
+    assert (release["environment"], release["credentials"]) == ({"A": "1", "B": "1.5"}, {"C": "2"})
+
+
 def test_what_the_host_is_does_not_change_the_release() -> None:
     """Else a first run (host unknown) and a second would make two releases of one input."""
     newer = {"nginx": "1.30.0", "openssl": "3.5.4", "ipv6": False}
