@@ -39,8 +39,8 @@ PACKAGES = (
     "procps",
     "less",
 )
-# apt's own timers would take the package lock in the middle of a test run
-HOOK = 'chroot "$1" systemctl disable --quiet apt-daily.timer apt-daily-upgrade.timer'
+# would take the package lock in the middle of a test run
+MASKED = ("apt-daily.timer", "apt-daily-upgrade.timer")
 EXPIRED = 'Acquire::Check-Valid-Until "false"'
 
 
@@ -64,6 +64,7 @@ class Host:
     security_suite: str
     # a Release file past its date is accepted: an archive that is no longer updated, or a testing mirror behind
     may_be_expired: bool = False
+    masked: tuple[str, ...] = ()  # units that ask for what a container has not, and would fail
 
 
 DEBIAN = Archive(
@@ -84,9 +85,9 @@ HOSTS = {
     "debian12": Host(DEBIAN, "bookworm", "bookworm-security"),
     "debian13": Host(DEBIAN, "trixie", "trixie-security"),
     "testing": Host(DEBIAN, "testing", "testing-security", may_be_expired=True),
-    "ubuntu2204": Host(UBUNTU, "jammy", "jammy-security"),
+    "ubuntu2204": Host(UBUNTU, "jammy", "jammy-security", masked=("ua-auto-attach.service",)),
     "ubuntu2404": Host(UBUNTU, "noble", "noble-security"),
-    "ubuntu2604": Host(UBUNTU, "resolute", "resolute-security"),
+    "ubuntu2604": Host(UBUNTU, "resolute", "resolute-security", masked=("netplan-configure.service",)),
 }
 
 
@@ -97,7 +98,7 @@ def tag(name: str) -> str:
 
 def inputs(name: str) -> str:
     """A short hash of everything that goes into a host image, except what the archive publishes that day."""
-    recipe = [asdict(HOSTS[name]), PACKAGES, HOOK, EXPIRED]
+    recipe = [asdict(HOSTS[name]), PACKAGES, MASKED, EXPIRED]
     return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -138,7 +139,7 @@ def command(name: str, lines: Sequence[str]) -> list[str]:
         "--variant=important",
         f"--include={','.join(PACKAGES)}",
         f"--keyring={keyring}",
-        f"--customize-hook={HOOK}",
+        f"--customize-hook=chroot \"$1\" systemctl mask --quiet {' '.join([*MASKED, *host.masked])}",
         *([f"--aptopt={EXPIRED}"] if host.may_be_expired else []),
         host.suite,
         "-",
