@@ -99,6 +99,8 @@ class Report:
     failed: int = 0
     slowest: float = 0.0  # of the short requests
     slowest_is: str = ""  # which one that was, when, and who answered it
+    recent: float = 0.0  # the slowest short request since the report before this one, and what it was
+    recent_is: str = ""
     median: float = 0.0
     percentile_99: float = 0.0
     over: int = 0  # short requests slower than 250 ms
@@ -333,8 +335,10 @@ class Crowd:
         elif kind in TIMED:
             self.times.append(took)
             report.over += took > 0.25
+            if took > report.recent:
+                report.recent, report.recent_is = took, f"{kind} at {now}, release {release or 'nginx'}"
             if took > report.slowest:
-                report.slowest, report.slowest_is = took, f"{kind} at {now}, release {release or 'nginx'}"
+                report.slowest, report.slowest_is = report.recent, report.recent_is
         if report.requests >= self.most_requests:
             self.stopping.set()
 
@@ -467,6 +471,7 @@ async def answer_questions(crowd: Crowd, running: asyncio.Task[Report]) -> Repor
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     while (await reader.readline()).strip() == b"report":
         print(crowd.so_far().as_json(), flush=True)
+        crowd.report.recent, crowd.report.recent_is = 0.0, ""
     crowd.stop()
     return await running
 

@@ -67,7 +67,7 @@ class Upgraded(Response):
         raise StopIteration
 
 
-@app.get("/echo")
+@app.route("/echo", websocket=True)
 def echo() -> Response:
     """A websocket that repeats what it hears. By hand, so that the app needs nothing but Flask."""
     connection = request.environ["gunicorn.socket"]

@@ -1,0 +1,353 @@
+"""Releases, rollbacks and bad releases, while users send every kind of request: none of them notices anything.
+
+The tests run in the order in which they stand here, on all hosts at once, and go on from where the one before left off.
+"""
+
+from __future__ import annotations
+
+import os
+import tarfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.load.client import STATIC
+from tests.load.fleet import APP, BASE, NAME, Answer, Books, Host, Json, Workshop, on_all, play
+
+# Seconds that a short request may take. See docs/reliability.md for what was measured where.
+BOUND = float(os.environ.get("LOAD_BOUND", "0.25"))
+LOCK = (APP / "requirements.txt").read_text()
+SIX = "six==1.17.0 --hash=sha256:4721f391ed90541fddacab5acf947aa0d3dc7d27b2e1e8eda2be8970586c3274\n"
+
+
+def currents(hosts: list[Host]) -> set[str]:
+    return {str(status["current"]) for status in on_all(hosts, lambda host: host.status())}
+
+
+def release_fast(hosts: list[Host], books: Books, archive: Path, version: str) -> str:
+    """Release with flaskctl on every host at once, with the configuration that serves."""
+    return books.released_to_all(on_all(hosts, lambda host: host.release(archive)), version)
+
+
+# Through the playbook, as people do it
+
+
+def test_code_only_release_by_playbook(hosts: list[Host], books: Books, workshop: Workshop, place: Path) -> None:
+    before = on_all(hosts, lambda host: host.run(f"readlink -f {BASE}/current/venv"))
+    played = play({"flask_gunicorn_nginx_source": str(workshop.source("2"))}, place)
+    assert played.rc == 0, played.out
+    assert len(played.changed("Unpack the release")) == len(hosts)
+    (release,) = currents(hosts)
+    books.note(release, "2")
+    assert on_all(hosts, lambda host: host.run(f"readlink -f {BASE}/current/venv")) == before, "nothing to install"
+
+
+def test_configuration_only_release_by_playbook(
+    hosts: list[Host], books: Books, workshop: Workshop, place: Path
+) -> None:
+    variables = {
+        "flask_gunicorn_nginx_source": str(workshop.source("2")),
+        "flask_gunicorn_nginx_env": {"LOAD_SETTING": "blue"},
+    }
+    played = play(variables, place)
+    assert played.rc == 0, played.out
+    assert not played.changed("Send the archive"), "the code is there already"
+    (release,) = currents(hosts)
+    books.note(release, "2+blue")
+
+
+def test_release_with_a_new_lock_file_by_playbook(
+    hosts: list[Host], books: Books, workshop: Workshop, place: Path
+) -> None:
+    source = workshop.source("3", {"requirements.txt": LOCK + SIX}, append="import six")
+    played = play({"flask_gunicorn_nginx_source": str(source)}, place)
+    assert played.rc == 0, played.out
+    (release,) = currents(hosts)
+    books.note(release, "3")
+    for host in hosts:
+        assert host.run(f"flaskctl {NAME} run -- python -c 'import six; print(six.__version__)'") == "1.17.0"
+
+
+def test_refusal_by_playbook_has_the_traceback_of_the_app(hosts: list[Host], workshop: Workshop, place: Path) -> None:
+    before = currents(hosts)
+    source = workshop.source("bad-by-playbook", append="raise LookupError('the moon is missing')")
+    played = play({"flask_gunicorn_nginx_source": str(source)}, place)
+    assert played.rc != 0
+    assert "LookupError: the moon is missing" in played.out and "is refused" in played.out
+    assert currents(hosts) == before
+
+
+def test_failed_migration_stops_the_rollout_on_every_host(hosts: list[Host], workshop: Workshop, place: Path) -> None:
+    before = currents(hosts)
+    migrate = {"migrate.py": "raise SystemExit('no such column: flask.colour')\n"}
+    variables = {
+        "flask_gunicorn_nginx_source": str(workshop.source("unmigrated", migrate)),
+        "flask_gunicorn_nginx_migrate_command": "python migrate.py",
+    }
+    played = play(variables, place)
+    assert played.rc != 0
+    assert "no such column: flask.colour" in played.out
+    assert currents(hosts) == before
+
+
+# With flaskctl, as a person on call does it, and fast enough to do it often
+
+
+@pytest.mark.parametrize("number", range(4, 10))
+def test_release(number: int, hosts: list[Host], books: Books, workshop: Workshop) -> None:
+    release_fast(hosts, books, workshop.version(str(number)), str(number))
+
+
+@pytest.mark.parametrize("version", ["8", "7", "6", "5"])
+def test_rollback_without_an_id_again_and_again(version: str, hosts: list[Host], books: Books) -> None:
+    answers = on_all(hosts, lambda host: host.flaskctl("rollback"))
+    release = books.released_to_all(answers, version)
+    assert [known for known, name in books.released.items() if name == version] == [release]
+
+
+@pytest.mark.parametrize("version", ["9", "4"])
+def test_rollback_to_an_id(version: str, hosts: list[Host], books: Books) -> None:
+    (release,) = (known for known, name in books.released.items() if name == version)
+    assert books.released_to_all(on_all(hosts, lambda host: host.flaskctl("rollback", release)), version) == release
+
+
+def test_release_of_configuration_with_flaskctl(hosts: list[Host], books: Books) -> None:
+    def change(host: Host) -> Answer:
+        config = host.config()
+        config["environment"]["LOAD_SETTING"] = "green"
+        staged = host.flaskctl("stage", "--config", "-", config=config)
+        return staged if staged.rc else host.flaskctl("activate", staged.data["id"])
+
+    books.released_to_all(on_all(hosts, change), "4+green")
+
+
+# What must not get through, and whose words the refusal must have
+
+
+def refused(hosts: list[Host], books: Books, attempt: Callable[[Host], Answer], words: list[str]) -> None:
+    """Assert that a release is refused on every host, with these words, and that nothing else has changed."""
+    before = on_all(hosts, lambda host: host.status())
+    answers = on_all(hosts, attempt)
+    for host, answer in zip(hosts, answers, strict=True):
+        assert answer.rc == 1, f"{host}: {answer.data}"
+        for word in words:
+            assert word in answer.story, f"{host}: {word!r} is not in:\n{answer.story}"
+    after = on_all(hosts, lambda host: host.status())
+    for host, was, now in zip(hosts, before, after, strict=True):
+        assert (now["current"], now["previous"], now["active"]) == (was["current"], was["previous"], was["active"]), (
+            host
+        )
+        assert not now["problems"], f"{host}: {now['problems']}"
+        books.refused |= set(now["releases"]) - set(was["releases"])
+        assert host.run(f"find {BASE}/releases {BASE}/venvs -maxdepth 1 -name '.*' -o -maxdepth 1 -name '*.new'") == ""
+
+
+BAD_CODE: dict[str, tuple[str, dict[str, str | None], list[str]]] = {
+    "an import error": ("from flask import Falsk", {}, ["ImportError: cannot import name 'Falsk'", "app.py"]),
+    "a syntax error": ("def broken(:", {}, ["SyntaxError", "def broken(:"]),
+    "a missing dependency": ("import pandas", {}, ["ModuleNotFoundError: No module named 'pandas'"]),
+    "a health path that answers 500": (
+        "app.view_functions['healthz'] = lambda: ('the database is on holiday', 500)",
+        {},
+        ["GET /healthz answered 500", "the database is on holiday"],
+    ),
+    "a health path that raises": (
+        "def ill():\n    raise ArithmeticError('two and two')\napp.view_functions['healthz'] = ill",
+        {},
+        ["500"],
+    ),
+    "a hang at import": ("time.sleep(3600)", {}, ["did not get ready in time", "TimeoutStartSec"]),
+    "a crash right after the start": (
+        "import threading\ndef crash():\n    print('out of cheese', flush=True)\n    os._exit(7)\n"
+        "threading.Timer(0.6, crash).start()",
+        {},
+        ["out of cheese"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD_CODE)
+def test_refused_at_the_gate_for(name: str, hosts: list[Host], books: Books, workshop: Workshop) -> None:
+    code, files, words = BAD_CODE[name]
+    archive = workshop.version(f"bad {name}", files, append=code)
+    refused(hosts, books, lambda host: host.release(archive), [*words, "keeps serving"])
+
+
+def with_config(archive: Path, **changes: str) -> Callable[[Host], Answer]:
+    def attempt(host: Host) -> Answer:
+        config: Json = {**host.config(), **changes}
+        return host.release(archive, config)
+
+    return attempt
+
+
+def test_refused_for_a_python_that_is_not_there(hosts: list[Host], books: Books, workshop: Workshop) -> None:
+    attempt = with_config(workshop.version("bad-python"), python="python3.99")
+    refused(hosts, books, attempt, ["python3.99"])
+
+
+def test_refused_for_a_project_that_wants_another_python(hosts: list[Host], books: Books, workshop: Workshop) -> None:
+    project = '[project]\nname = "hello"\nversion = "1"\nrequires-python = ">=3.99"\n[build-system]\nrequires = []\n'
+    archive = workshop.version("bad-project", {"pyproject.toml": project, "requirements.txt": None})
+    refused(hosts, books, lambda host: host.release(archive), ["3.99"])
+
+
+def test_refused_for_a_hash_that_does_not_match(hosts: list[Host], books: Books, workshop: Workshop) -> None:
+    wrong = "six==1.17.0 --hash=sha256:" + "0" * 64 + "\n"
+    archive = workshop.version("bad-hash", {"requirements.txt": wrong})
+    refused(hosts, books, lambda host: host.release(archive), ["DO NOT MATCH THE HASHES", "six"])
+
+
+def test_refused_for_an_index_that_cannot_be_reached(hosts: list[Host], books: Books, workshop: Workshop) -> None:
+    archive = workshop.version("bad-index", {"requirements.txt": SIX})
+    attempt = with_config(archive, index_url="http://127.0.0.1:9/simple/")
+    refused(hosts, books, attempt, ["six", "the index"])
+
+
+def test_refused_for_a_truncated_archive(hosts: list[Host], books: Books, workshop: Workshop, place: Path) -> None:
+    whole = workshop.version("bad-archive").read_bytes()
+    cut = place / "cut.tar.gz"
+    cut.write_bytes(whole[: len(whole) // 2])
+    refused(hosts, books, lambda host: host.release(cut), ["cut.tar.gz is truncated or corrupt"])
+
+
+def test_refused_for_an_archive_with_other_bytes(hosts: list[Host], books: Books, workshop: Workshop) -> None:
+    archive = workshop.version("bad-bytes")
+
+    def attempt(host: Host) -> Answer:
+        path = f"{BASE}/incoming/bad-bytes.tar.gz"
+        host.put(path, archive.read_bytes())
+        return host.flaskctl("stage", path, "--sha256", "0" * 64)
+
+    refused(hosts, books, attempt, ["is not the archive that was meant"])
+
+
+def member(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, target
+    return info
+
+
+HOSTILE = {
+    "a member above the tree": (member("../../etc/evil"), "'../../etc/evil' points out of the archive"),
+    "an absolute member": (member("/etc/evil"), "'/etc/evil' points out of the archive"),
+    "a link out of the tree": (member("etc", tarfile.SYMTYPE, "../../.."), "etc is a link to ../../.., out of"),
+    "an absolute link": (member("passwd", tarfile.SYMTYPE, "/etc/passwd"), "passwd is a link to /etc/passwd"),
+    "a hard link out of the tree": (member("shadow", tarfile.LNKTYPE, "../../etc/shadow"), "points out of the archive"),
+    "a device": (member("disk", tarfile.BLKTYPE), "disk is neither file, directory nor link"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_refused_for_an_archive_with(name: str, hosts: list[Host], books: Books, workshop: Workshop) -> None:
+    info, words = HOSTILE[name]
+    archive = workshop.crafted(name.replace(" ", "-"), [(member("app.py"), b"app = None\n"), (info, b"")])
+    refused(hosts, books, lambda host: host.release(archive), [words])
+    assert [host.run("ls /etc/evil", check=False) for host in hosts] == [
+        "ls: cannot access '/etc/evil': No such file or directory"
+    ] * len(hosts)
+
+
+def test_refused_when_the_disk_is_full(hosts: list[Host], books: Books, workshop: Workshop) -> None:
+    small = [host for host in hosts if "tmpfs" in host.run("stat -f -c %T /srv")]
+    assert small, "one host of this scenario has a small file system at /srv"
+    archive = workshop.version("bad-disk", {"large.bin": "x" * 8_000_000})
+
+    def attempt(host: Host) -> Answer:
+        host.run(
+            f"mkdir -p {BASE}/incoming; dd if=/dev/zero of=/srv/filler bs=1M status=none; truncate -s -2M /srv/filler",
+            check=False,
+        )
+        try:
+            return host.release(archive)
+        finally:
+            host.run("rm /srv/filler")
+
+    refused(small, books, attempt, ["No space left on device"])
+    release_fast(hosts, books, workshop.version("10"), "10")
+
+
+# What users of the release before still need
+
+
+def test_static_file_of_the_previous_release_is_still_served(
+    hosts: list[Host], books: Books, workshop: Workshop
+) -> None:
+    release_fast(hosts, books, workshop.version("11"), "11")
+    release_fast(hosts, books, workshop.version("12"), "12")
+    for host in hosts:
+        get = "python3 -c 'import sys, urllib.request as r; print(r.urlopen(sys.argv[1]).read().decode())'"
+        assert host.run(f"{get} http://127.0.0.1/static/app.12.css") == "/* 12 */"
+        assert host.run(f"{get} http://127.0.0.1/static/app.11.css") == "/* 11 */"
+        assert host.run(f"{get} http://127.0.0.1/static/hello.txt").encode() == STATIC.strip()
+
+
+def test_long_answers_and_websockets_finish_when_a_release_comes_in_their_middle(
+    hosts: list[Host], books: Books, workshop: Workshop
+) -> None:
+    """Much longer than what a release takes by itself, and shorter than the drain time of 30 s."""
+    before = books.released[next(iter(currents(hosts)))]
+    stream = "import sys, time, urllib.request as r; a = r.urlopen('http://127.0.0.1/stream?seconds=20')"
+    stream += "; print(a.headers['X-Version'], len(a.read()))"
+    heard: dict[str, str] = {}
+
+    def listen(host: Host) -> None:
+        heard[host.name] = host.run(f'python3 -c "{stream}"')
+
+    listeners = [threading.Thread(target=listen, args=(host,)) for host in hosts]
+    for listener in listeners:
+        listener.start()
+    time.sleep(2)
+    began = time.monotonic()
+    release_fast(hosts, books, workshop.version("13"), "13")
+    assert time.monotonic() - began > 10, "the drain waited for the streams"
+    for listener in listeners:
+        listener.join()
+    expected = sum(len(f"part {number} of 30\n") for number in range(30))
+    assert heard == {host.name: f"{before} {expected}" for host in hosts}
+
+
+@pytest.mark.after_the_load
+def test_rollback_with_every_interface_but_loopback_down(hosts: list[Host], books: Books) -> None:
+    """Users outside are cut off by this, so they go home first, and others come in on the host itself."""
+    books.close()
+    books.loads = {host.name: host.load_inside("--rate", "40").start() for host in hosts}
+    with books.row("rollback with every interface but loopback down") as rows:
+        cut = "for i in $(ls /sys/class/net | grep -v '^lo$'); do ip link set $i down; done"
+        back = cut.replace(" down;", " up;")
+        gateways = {host.name: host.run("ip -4 route show default") for host in hosts}
+        try:
+            for host in hosts:
+                host.run(cut)
+                assert host.run("ip -4 route", check=False) == ""
+            answers = on_all(hosts, lambda host: host.flaskctl("rollback"))
+            time.sleep(2)
+        finally:
+            for host in hosts:
+                host.run(f"{back}; ip route replace {gateways[host.name]}")
+        release = books.released_to_all(answers, "12")
+    outside = dict(books.reports)
+    inside = books.close()
+    books.reports = {**outside, **{f"{name} inside": report for name, report in inside.items()}}
+    for report in inside.values():
+        assert report.failed == 0, str(report)
+        assert report.versions == {"12", "13"} and release in report.releases
+    assert not any(row.failed for row in rows)
+
+
+@pytest.mark.after_the_load
+def test_no_request_failed_none_was_slow_and_each_was_answered_by_a_good_release(books: Books) -> None:
+    books.close()
+    assert books.operations >= 20
+    for report in books.reports.values():
+        assert report.requests > 100 and report.failed == 0, str(report)
+        answered = {release: seen.versions for release, seen in report.releases.items()}
+        assert not set(answered) & books.refused, f"a refused release has answered: {report}"
+        assert {release: [books.released.get(release)] for release in answered} == answered
+        assert report.slowest <= BOUND, str(report)
+    outside = [report for name, report in books.reports.items() if "inside" not in name]
+    for report in outside:
+        assert report.versions == set(books.released.values()), "each version that was released has answered"
