@@ -576,6 +576,7 @@ def main() -> None:
             "exclude": {"type": "list", "elements": "str", "default": []},
             "dest": {"type": "path", "default": "~/.cache/flaskfleet"},
         },
+        no_log=True,  # or a token in the URL goes into the control node's own log
         supports_check_mode=True,
     )
     try:

@@ -142,9 +142,9 @@ put_back:
   returned: failure of O(validate), of O(apply) or of a write
   type: list
   elements: str
-output:
-  description: What the command that failed wrote.
-  returned: failure of O(validate) or of O(apply)
+msg:
+  description: What failed, with the words of the command, and what was put back.
+  returned: failure
   type: str
 """
 
@@ -625,7 +625,7 @@ class Transaction:
                 self.marker.save([], [])
             else:
                 self.marker.remove()
-        raise ConfigError("\n".join(part for part in story if part), put_back=done, output=output)
+        raise ConfigError("\n".join(part for part in story if part), put_back=done)
 
 
 def main() -> None:
@@ -652,6 +652,7 @@ def main() -> None:
             "validate": {"type": "list", "elements": "str"},
             "apply": {"type": "list", "elements": "str"},
         },
+        no_log=True,  # or Ansible copies every file into the host's own log, at each run
         supports_check_mode=True,
     )
     files = module.params["files"]

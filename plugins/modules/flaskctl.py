@@ -124,16 +124,10 @@ previous:
   description: The id of the release that O(command=rollback) would go to, or none.
   returned: success
   type: str
-detail:
-  description: The evidence of a failure, for example the traceback of the app. It is part of RV(msg) too.
-  returned: failure, when there is one
-  type: str
-remedy:
-  description: What to do about a failure. It is part of RV(msg) too.
-  returned: failure, when there is one
-  type: str
 msg:
-  description: What was done, in a sentence; for a failure the whole story.
+  description:
+    - What was done, in a sentence.
+    - For a failure the whole story, what failed, the evidence (the traceback of the app, for example) and what to do.
   returned: always
   type: str
 """
@@ -271,7 +265,8 @@ def understood(code: int, out: str, err: str) -> dict[str, Any]:
         return {key: value for key, value in result.items() if key != "failed"}
     # only a failure has an rc: Ansible takes one that is not 0 for a failure by itself
     result.update(failed=True, rc=code)
-    result.update({key: mask(str(answer[key])) for key in ("detail", "remedy") if answer.get(key)})
+    # the whole story is in msg, and Ansible prints every key: a traceback is long enough to be read once
+    result = {key: value for key, value in result.items() if key not in ("detail", "remedy")}
     result["msg"] = story(answer) or f"flaskctl ended with exit code {code}"
     if err.strip() and err.strip() not in result["msg"]:
         result["stderr"] = mask(err.strip())
@@ -314,6 +309,8 @@ def main() -> None:
         handle_exceptions=True,
     )
     result = understood(code, out, err)
+    for warning in result.pop("warnings", []):
+        module.warn(warning)
     prepared = difference(module.params["app"], result.pop("diff", None))
     if prepared:
         result["diff"] = {"prepared": prepared}

@@ -92,7 +92,7 @@ def test_the_configuration_goes_to_standard_input_byte_for_byte_and_nowhere_else
 def test_an_answer_is_passed_on_with_its_warnings(engine: Engine) -> None:
     engine.answers({"command": "stage", "changed": True, "msg": "staged", "id": "4f0c", "warnings": ["no hashes"]})
     answer = engine.run(command="stage", archive="/x")
-    assert answer["changed"] and answer["id"] == "4f0c" and "no hashes" in str(answer["warnings"])
+    assert answer["changed"] and answer["id"] == "4f0c" and answer["warnings"] == ["no hashes"]
     assert answer["archive_needed"] is False
     assert "rc" not in answer, "Ansible takes an rc that is not 0 for a failure"
 
@@ -109,7 +109,7 @@ def test_a_failure_is_told_whole_as_one_readable_text(engine: Engine) -> None:
     answer = engine.run(command="activate", release="4f0c")
     assert answer["failed"] and answer["rc"] == 1
     assert answer["msg"] == f"4f0c cannot start\n\n{TRACEBACK}\n\nAdd flsk to requirements.txt."
-    assert (answer["detail"], answer["remedy"]) == (TRACEBACK, said["remedy"])
+    assert "detail" not in answer and "remedy" not in answer, "Ansible would print the traceback again"
 
 
 def test_a_lock_that_another_holds_is_a_failure_that_names_the_holder(engine: Engine) -> None:
