@@ -567,16 +567,22 @@ def user_name() -> str:
         return str(os.getuid())
 
 
+class QuietModule(AnsibleModule):  # type: ignore[misc]
+    """A module that keeps the token of a URL out of the control node's log."""
+
+    def _log_invocation(self) -> None:
+        self.log(f"Invoked for {mask(self.params['source'])}")
+
+
 def main() -> None:
     """Run as a module."""
-    module = AnsibleModule(
+    module = QuietModule(
         argument_spec={
             "source": {"type": "str", "required": True},
             "base": {"type": "path"},
             "exclude": {"type": "list", "elements": "str", "default": []},
             "dest": {"type": "path", "default": "~/.cache/flaskfleet"},
         },
-        no_log=True,  # or a token in the URL goes into the control node's own log
         supports_check_mode=True,
     )
     try:

@@ -628,9 +628,16 @@ class Transaction:
         raise ConfigError("\n".join(part for part in story if part), put_back=done)
 
 
+class QuietModule(AnsibleModule):  # type: ignore[misc]
+    """A module that writes the paths into the host's log and not the contents: 100 kB a run for flaskctl alone."""
+
+    def _log_invocation(self) -> None:
+        self.log(f"Invoked for {', '.join(entry['path'] for entry in self.params['files'])}")
+
+
 def main() -> None:
     """Run as a module."""
-    module = AnsibleModule(
+    module = QuietModule(
         argument_spec={
             "files": {
                 "type": "list",
@@ -652,7 +659,6 @@ def main() -> None:
             "validate": {"type": "list", "elements": "str"},
             "apply": {"type": "list", "elements": "str"},
         },
-        no_log=True,  # or Ansible copies every file into the host's own log, at each run
         supports_check_mode=True,
     )
     files = module.params["files"]

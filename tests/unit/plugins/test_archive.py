@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.flaskfleet.web.plugins.modules import archive
 
 RunModule = Callable[..., dict[str, Any]]
@@ -454,3 +455,12 @@ def test_the_gzip_header_holds_neither_time_nor_name(run_module: RunModule, tree
     data = Path(pack(run_module, tree, tmp_path / "cache")["path"]).read_bytes()
     assert data[:4] == b"\x1f\x8b\x08\x00" and data[4:8] == b"\0\0\0\0"
     assert gzip.decompress(data)
+
+
+def test_the_log_of_the_control_node_gets_no_password(
+    run_module: RunModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logged: list[str] = []
+    monkeypatch.setattr(AnsibleModule, "log", lambda module, message, *_more, **_named: logged.append(message))
+    pack(run_module, "git+http://s3cr3t-token@127.0.0.1:1/a.git@v1", tmp_path / "cache")
+    assert "127.0.0.1:1/a.git@v1" in logged[0] and "s3cr3t" not in str(logged)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.flaskfleet.web.plugins.modules import config_files
 
 Answer = dict[str, Any]
@@ -475,3 +476,10 @@ def test_a_file_that_never_was_is_never_seen_half_written(host: Host, monkeypatc
     monkeypatch.setattr(os, "replace", replace)
     host.run()
     assert seen and all(name.startswith(".") for name in seen)
+
+
+def test_the_hosts_log_gets_the_paths_and_not_the_contents(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    logged: list[str] = []
+    monkeypatch.setattr(AnsibleModule, "log", lambda module, message, *_more, **_named: logged.append(message))
+    host.run("a long text\n")
+    assert str(host.site) in logged[0] and "a long text" not in str(logged)
