@@ -496,10 +496,11 @@ def pack(entries: list[Entry], dest: Path) -> Packed:
 
 
 def forget(dest: Path, now: float) -> None:
-    """Remove archives that nobody has asked for in a month, so that the cache has an end; `now` is in seconds."""
-    for path in dest.glob("*.tar.gz"):
+    """Remove archives that nobody has asked for in a month, and what cut runs left; `now` is in seconds."""
+    for path in dest.iterdir():
         with contextlib.suppress(OSError):
-            if re.fullmatch(r"[0-9a-f]{64}\.tar\.gz", path.name) and now - path.stat().st_mtime > KEPT_SECONDS:
+            ours = re.fullmatch(r"[0-9a-f]{64}\.tar\.gz|\.new-\w+", path.name)
+            if ours and now - path.stat().st_mtime > KEPT_SECONDS:
                 path.unlink()
 
 

@@ -286,10 +286,13 @@ def test_the_cache_forgets_what_nobody_asked_for_in_a_month(run_module: RunModul
     for path in (other, Path(first["path"])):
         os.utime(path, (long_ago, long_ago))
     assert not pack(run_module, tree, tmp_path / "cache")["changed"], "an archive in use stays"
+    left = tmp_path / "cache" / ".new-a1b2"
+    left.touch()
+    os.utime(left, (long_ago, long_ago))
     os.utime(first["path"], (long_ago, long_ago))
     (tree / "app.py").write_text("new\n")
     pack(run_module, tree, tmp_path / "cache")
-    assert other.exists() and not Path(first["path"]).exists()
+    assert other.exists() and not Path(first["path"]).exists() and not left.exists()
 
 
 def test_check_mode_gives_the_same_answer(run_module: RunModule, tree: Path, tmp_path: Path) -> None:
