@@ -398,7 +398,7 @@ def text_problems(text: str, limit: int) -> Problems:
         return
     if size >= limit:
         yield f"whose value has {size} bytes; {limit - 1} are possible. Put it into a file of the app."
-    if NONCHARACTER.search(text):
+    elif NONCHARACTER.search(text):
         yield "whose value holds a character that systemd takes for no text, and it would drop every value. Encode it."
 
 

@@ -12,8 +12,8 @@ name: process_units
 short_description: List the units of an app's processes
 version_added: 0.1.0
 description:
-  - Turns the variable C(flask_gunicorn_nginx_processes) into one entry a unit, with the command as systemd's C(ExecStart)
-    reads it.
+  - Turns the variable C(flask_gunicorn_nginx_processes) into one entry a unit, with the command as systemd's
+    C(ExecStart) reads it.
 positional: root
 options:
   _input:
@@ -32,7 +32,12 @@ author:
 EXAMPLES = r"""
 - name: Show the units of two workers
   ansible.builtin.debug:
-    msg: "{{ [{'name': 'worker', 'command': 'celery worker', 'count': 2}] | flaskfleet.web.process_units('/srv/hello') }}"
+    msg: "{{ __workers | flaskfleet.web.process_units('/srv/hello') }}"
+  vars:
+    __workers:
+      - name: worker
+        command: celery -A app worker
+        count: 2
 """
 
 RETURN = r"""

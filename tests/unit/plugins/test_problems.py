@@ -359,7 +359,7 @@ def test_what_cannot_work_is_refused_with_the_name_and_a_remedy(option: str, val
 
 @pytest.mark.parametrize("option", ["env", "credentials"])
 @pytest.mark.parametrize(
-    "value", ["s3cr3t\0", "s3cr3t\udcff", "s3cr3t" * 300_000, ["s3cr3t"], {"s3cr3t": "s3cr3t"}, "s3cr3t\ufdd0"]
+    "value", ["s3cr3t\0", "s3cr3t\udcff", "s3cr3t" * 175_000, ["s3cr3t"], {"s3cr3t": "s3cr3t"}, "s3cr3t\ufdd0"]
 )
 def test_no_message_shows_a_secret(option: str, value: Any) -> None:
     found = told(**{option: {"TOKEN": value}})
