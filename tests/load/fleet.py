@@ -99,6 +99,11 @@ class Host:
             raise HostError(f"{self.name}: {answer.story}")
         return answer.data
 
+    def version(self) -> str:
+        """What the app that answers through nginx calls itself."""
+        get = "import urllib.request as r; print(r.urlopen('http://127.0.0.1/').headers['X-Version'])"
+        return self.run(f'python3 -c "{get}"')
+
     def config(self) -> Json:
         """The configuration of the current release, as `stage` takes it."""
         config: Json = json.loads(self.run(f"cat {BASE}/current/config.json"))
@@ -168,13 +173,15 @@ class Workshop:
     def __init__(self, place: Path) -> None:
         self.place = place
         self.made = 0
+        self.session = f"{time.time_ns()}\n"  # in each source: a second run on the same hosts makes other releases
 
     def source(self, version: str, files: Mapping[str, str | None] | None = None, append: str = "") -> Path:
         """The source of one version: the load app with its version, other files (None: removed) and code at its end."""
         self.made += 1
         tree = self.place / f"source-{self.made}"
         shutil.copytree(APP, tree, ignore=shutil.ignore_patterns("__pycache__"))
-        texts = {"version.txt": f"{version}\n", f"static/app.{version}.css": f"/* {version} */\n", **(files or {})}
+        texts: dict[str, str | None] = {"session.txt": self.session, "version.txt": f"{version}\n"}
+        texts |= {f"static/app.{version}.css": f"/* {version} */\n", **(files or {})}
         for name, text in texts.items():
             if text is None:
                 (tree / name).unlink()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.load.fleet import Books, Host, Workshop, hosts_of_inventory, on_all
+from tests.load.fleet import Books, Host, Workshop, hosts_of_inventory
 
 BOOKS: list[Books] = []
 
@@ -32,8 +32,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def books(hosts: list[Host]) -> Iterator[Books]:
     books = Books(hosts)
     BOOKS.append(books)
-    for status in on_all(hosts, lambda host: host.status()):
-        books.released[status["current"]] = "1"
+    for host in hosts:
+        books.released[host.status()["current"]] = host.version()
     books.open("--rate", os.environ.get("LOAD_RATE", "40"))
     try:
         yield books
@@ -46,9 +46,11 @@ def nobody_noticed(request: pytest.FixtureRequest, books: Books) -> Iterator[Non
     """After each test: not one request failed while it ran."""
     if request.node.get_closest_marker("after_the_load"):
         yield
+        books.save("release")
         return
     with books.row(request.node.name.removeprefix("test_").replace("_", " ")) as rows:
         yield
+    books.save("release")
     assert not any(row.failed for row in rows), "\n".join(f"{row.host}: {row.slowest_is}" for row in rows if row.failed)
 
 
