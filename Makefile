@@ -1,0 +1,34 @@
+# What a person runs. Every target makes what it needs first; see tools/ for how.
+export MOLECULE_GLOB := molecule/*/molecule.yml
+export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+PYTHON := PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/python
+
+.PHONY: help demo demo-down test lint clean
+
+help:
+	@echo "make demo       the sample app on a host in a container, http://localhost:8080/ (DEMO_PORT=8081 for another port)"
+	@echo "make demo-down  remove what the demo made"
+	@echo "make test       every check; ONLY=lint,unit,default for some of them"
+	@echo "make lint       the linters alone"
+	@echo "make clean      remove .venv and .cache"
+
+demo:
+	@tools/bootstrap
+	@$(PYTHON) -m tools.demo up
+
+demo-down:
+	@tools/bootstrap
+	@$(PYTHON) -m tools.demo down
+
+test:
+	@tools/bootstrap --all
+	@$(PYTHON) -m tools.check $(if $(ONLY),--only $(ONLY))
+
+lint:
+	@tools/bootstrap --all
+	@$(PYTHON) -m tools.check --only lint
+
+# the record of an engine that was started from here is in .cache
+clean:
+	@if [ -e .cache/engine.json ]; then echo "an engine started from here may still run: make demo-down first" >&2; exit 1; fi
+	rm -rf .venv .venv-newest .cache .mypy_cache .ruff_cache
