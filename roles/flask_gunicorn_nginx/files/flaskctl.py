@@ -18,6 +18,7 @@ import fcntl
 import hashlib
 import json
 import os
+import pwd
 import re
 import shutil
 import signal
@@ -45,6 +46,10 @@ STEPS = (*STAGE_STEPS, *PROOF_STEPS, "audit", "done", "prune-release", "prune-ve
 
 SETTLE_SECONDS = 1.0  # how long a release must live after READY before `current` moves to it
 VERIFY_SECONDS = 10.0  # how long nginx may take to answer with the release that was activated
+# systemd drops a whole EnvironmentFile for one character that it holds invalid: surrogates and noncharacters
+UNFIT = re.compile(
+    "[\ud800-\udfff\ufdd0-\ufdef" + "".join(chr(p << 16 | 0xFFFE | n) for p in range(17) for n in (0, 1)) + "]"
+)
 MAX_MEMBERS = 50_000
 MAX_UNPACKED = 2 * 1024**3  # bytes
 MAX_ENTRY = 128 * 1024  # bytes of NAME=value and its end, in the kernel: MAX_ARG_STRLEN
@@ -146,8 +151,7 @@ def check_environment(environment: Mapping[str, str]) -> None:
             raise Refused(f"{where} is set by systemd for each release", remedy="take it out of the environment")
         if "\0" in value:
             raise Refused(f"{where}: the value holds a NUL byte, which no environment can carry")
-        # systemd drops a whole file for one character that it holds invalid: surrogates and noncharacters
-        if any(0xD800 <= ord(c) <= 0xDFFF or 0xFDD0 <= ord(c) <= 0xFDEF or ord(c) & 0xFFFE == 0xFFFE for c in value):
+        if UNFIT.search(value):
             raise Refused(f"{where}: the value holds a character that systemd does not take for UTF-8 text")
         if len(name) + 1 + len(value.encode()) + 1 > MAX_ENTRY:
             raise Refused(f"{where}: longer than 128 KiB, no process can be started with it", remedy="use a credential")
@@ -158,8 +162,8 @@ def check_credentials(credentials: Mapping[str, str]) -> None:
     for name, value in credentials.items():
         if not re.match(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}\Z", name):
             raise Refused(f"credential {name!r}: the name must be letters, digits, _ . and -, 64 at most")
-        if any(0xD800 <= ord(c) <= 0xDFFF for c in value):
-            raise Refused(f"credential {name!r}: the value is not UTF-8 text")
+        if UNFIT.search(value):
+            raise Refused(f"credential {name!r}: the value holds a character that is not UTF-8 text")
         if len(value.encode()) > MAX_CREDENTIAL:
             raise Refused(f"credential {name!r}: larger than 1 MiB, which systemd refuses")
 
@@ -310,7 +314,10 @@ def unpack(archive: IO[bytes], name: str, dest: Path, members: int = MAX_MEMBERS
     kinds = {"": "directory"}
     links: dict[str, str] = {}
     try:
-        with gzip.GzipFile(fileobj=archive) as unzipped, tarfile.open(fileobj=unzipped, mode="r|") as tar:
+        with (
+            gzip.GzipFile(fileobj=archive) as unzipped,
+            tarfile.open(fileobj=unzipped, mode="r|", encoding="utf-8") as tar,
+        ):
             for member in tar:
                 path = member_path(member.name, name)
                 make_parents(dest, os.path.dirname(path), kinds, f"{name}: {path}")
@@ -764,8 +771,8 @@ class Host:
         return os.geteuid() == 0
 
     def who(self) -> str:
-        names = (os.environ.get(name) for name in ("SUDO_USER", "LOGNAME", "USER"))
-        return next(filter(None, names), f"uid {os.getuid()}")
+        """Return the name of the person, behind sudo too."""
+        return os.environ.get("SUDO_USER") or pwd.getpwuid(os.getuid()).pw_name
 
     def machine(self) -> str:
         return os.uname().machine
@@ -933,14 +940,11 @@ class App:
             running[release] = None
             if unit == self.unit(release) and shown.get("ActiveState") == "active":
                 active.append(release)
-        intent = read_json(self.intent_file) or {}
-        found = (
-            Intent(intent["to"], intent.get("from"), intent.get("previous"), intent.get("how", ""))
-            if "to" in intent
-            else None
-        )
+        found = read_json(self.intent_file) or {}
+        to, how = str(found.get("to")), found.get("how") or "activate"
+        intent = Intent(to, found.get("from"), found.get("previous"), how) if RELEASE_ID.match(to) else None
         links = self.linked("current"), self.linked("previous")
-        return State(*links, tuple(running), tuple(active), tuple(jobs), found)
+        return State(*links, tuple(running), tuple(active), tuple(jobs), intent)
 
     def events(self) -> list[Json]:
         found = []
@@ -1062,7 +1066,7 @@ class App:
         elif state.current not in state.active:
             found.append(f"the current release does not run: flaskctl {self.name} logs tells why")
         strays = ", ".join(release for release in state.running if release != state.current)
-        if strays and answer["locked"] is None and not state.intent:
+        if state.current and strays and answer["locked"] is None and not state.intent:
             found.append(f"{strays} runs beside the current release: the next stage or activate stops it")
         if not answer["socket"]["active"]:
             found.append(f"{self.socket} is not active: systemctl start {self.socket}")
@@ -1257,7 +1261,6 @@ class App:
                     unpack(file, file_name, app)
 
             key, built = self.build(release, sha256, config, python, fill, manifest)
-            self.audit("repair" if damage else "stage", release, **({"what": damage} if damage else config.notes))
         if not self.dry and not needed:
             self.repairs += damage
         units = self.units()
@@ -1378,6 +1381,7 @@ class App:
             write_json(work / "manifest.json", {**known, **made, "lock_sha256": lock})
             self.host.step("units")
             self.write_units(release, config)
+            self.audit("repair" if old else "stage", release, **noted)
             if old:
                 refused = read_text(final / "refused.json")
                 if refused:

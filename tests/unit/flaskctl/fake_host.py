@@ -1,0 +1,266 @@
+"""A host without systemd, network and root: files below a directory, units in a JSON file, a clock that we move."""
+
+from __future__ import annotations
+
+import gzip
+import importlib.util
+import io
+import json
+import os
+import re
+import sys
+import tarfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+PATH = Path(__file__).resolve().parents[3] / "roles" / "flask_gunicorn_nginx" / "files" / "flaskctl.py"
+
+
+def load() -> ModuleType:
+    """Import flaskctl, which is a program and in no package, by its path."""
+    spec = importlib.util.spec_from_file_location("flaskctl", PATH)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["flaskctl"] = module  # dataclasses look their module up there
+    spec.loader.exec_module(module)
+    return module
+
+
+flaskctl = load()
+Json = dict[str, Any]
+TRACEBACK = """\
+[2026-11-22 21:16:20 +0000] [676] [INFO] Starting gunicorn 27.0.1
+Traceback (most recent call last):
+  File "/srv/hello/releases/{id}/venv/lib/python3.11/site-packages/gunicorn/arbiter.py", line 752, in spawn_worker
+    worker.init_process()
+  File "/srv/hello/releases/{id}/app/app.py", line 1, in <module>
+    import nosuchthing
+ModuleNotFoundError: No module named 'nosuchthing'
+[2026-11-22 21:16:20 +0000] [676] [ERROR] Worker (pid:722) exited with code 3.
+Traceback (most recent call last):
+  File "/srv/hello/releases/{id}/venv/lib/python3.11/site-packages/gunicorn/arbiter.py", line 683, in reap_workers
+    raise HaltServer(reason, self.WORKER_BOOT_ERROR)
+gunicorn.errors.HaltServer: <HaltServer 'Worker failed to boot.' 3>
+"""
+
+
+class FakeHost(flaskctl.Host):  # type: ignore[name-defined, misc]
+    """What a test sets: `broken` (release: how), `die_at` (a step), `pip_fails`, `root_user`, `systemd`."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.systemd = 252
+        self.root_user = True
+        self.broken: dict[str, str] = {}
+        self.die_at = ""
+        self.pip_fails = ""
+        self.installed = ""
+        self.calls: list[list[str]] = []
+        self.environments: list[Mapping[str, str]] = []
+        self.steps: list[str] = []
+        self.nginx_down = False
+        self.clock = 1_795_000_000.0
+        self.units: Json = {}
+        self.became: list[str] = []
+
+    # --- systemd
+
+    def set_unit(self, name: str, **properties: str) -> None:
+        """Set properties of a unit, and put it behind the others."""
+        self.units[name] = {"Id": name, "Result": "success", "MainPID": "0", **self.units.pop(name, {}), **properties}
+
+    def active(self) -> list[str]:
+        """Return the releases that serve, the one that started first in front."""
+        names = [name for name, unit in self.units.items() if unit["ActiveState"] == "active"]
+        return [match.group(1) for match in (re.match(r"hello@(\w+)\.service", name) for name in names) if match]
+
+    def run(self, argv: Sequence[str], **kwargs: Any) -> Any:
+        argv = [str(word) for word in argv]
+        self.calls.append(argv)
+        self.environments.append(kwargs.get("env") or {})
+        done = flaskctl.Done
+        if argv[0] == "systemctl":
+            return self.run_systemctl(argv[1], argv[2:])
+        if argv[0] == "journalctl":
+            match = re.search(r"@(\w+)\.service", " ".join(argv))
+            return done(0, TRACEBACK.replace("{id}", match.group(1)) if match else "", "")
+        if argv[0] == "nginx":
+            return done(
+                0, "", "nginx version: nginx/1.22.1\nbuilt with OpenSSL 3.0.15 3 Sep (running with OpenSSL 3.0.20 7)"
+            )
+        if argv[1:3] == ["-m", "venv"]:
+            (Path(argv[3]) / "bin").mkdir()
+            (Path(argv[3]) / "bin" / "python").write_text("")
+            (Path(argv[3]) / "bin" / "flask").write_text("")
+            (Path(argv[3]) / "bin" / "flask").chmod(0o755)
+            (Path(argv[3]) / "lib" / "python3.11" / "site-packages" / "pkg" / "static").mkdir(parents=True)
+            return done(0)
+        if argv[0].endswith("/bin/python"):
+            return self.run_python(argv)
+        return done(127, "", f"{argv[0]} is not installed")
+
+    def run_python(self, argv: Sequence[str]) -> Any:
+        if not Path(argv[0]).exists():
+            return flaskctl.Done(127)
+        if "sys.version_info" in argv[3]:
+            return flaskctl.Done(0, "3.11\n")
+        if "importlib.metadata" in argv[3]:
+            return flaskctl.Done(0, "hellopkg\n" if argv[4] else self.installed)
+        if "pip" in argv and self.pip_fails and "install" in argv:
+            return flaskctl.Done(1, "", self.pip_fails)
+        if "--target" in argv:
+            (Path(argv[argv.index("--target") + 1]) / "hellopkg").mkdir(parents=True)
+        return flaskctl.Done(0)
+
+    def run_systemctl(self, verb: str, words: Sequence[str]) -> Any:
+        names = [word for word in words if not word.startswith("--")]
+        if verb == "--version":
+            return flaskctl.Done(0, f"systemd {self.systemd} ({self.systemd}.1-1)\n")
+        if verb == "show":
+            import fnmatch
+
+            found = [
+                unit for name, unit in self.units.items() if any(fnmatch.fnmatchcase(name, word) for word in names)
+            ]
+            text = "\n\n".join("\n".join(f"{key}={value}" for key, value in unit.items()) for unit in found)
+            for release, how in self.broken.items():  # it says READY, and is gone at the second look
+                if how == "crash" and f"hello@{release}.service" in self.units:
+                    self.set_unit(f"hello@{release}.service", ActiveState="failed")
+            return flaskctl.Done(0, text + "\n")
+        rc = 0
+        for name in names if verb in ("start", "stop") else ():
+            if verb == "stop":
+                waits = "--no-block" not in words
+                if name in self.units:
+                    self.set_unit(name, ActiveState="inactive" if waits else "deactivating", MainPID="0")
+                continue
+            how = next((how for release, how in self.broken.items() if release in name), "")
+            if how in ("import", "timeout"):
+                self.set_unit(name, ActiveState="activating", Result="exit-code" if how == "import" else "timeout")
+                rc = 1
+            elif how == "socket" or (how == "worker process" and ".worker" in name):
+                rc = 1
+            elif self.units.get(name, {}).get("ActiveState") != "active":
+                self.set_unit(name, ActiveState="active", MainPID="4711", Result="success")
+        return flaskctl.Done(rc, "", "Job failed." if rc else "")
+
+    def children(self, pid: int) -> set[str]:
+        if "worker" in self.broken.values() and pid:
+            self.broken = {release: "" for release in self.broken}
+            return {"1", "2"}
+        return {"2", "3"}
+
+    # --- the rest of the machine
+
+    def now(self) -> float:
+        return self.clock
+
+    def sleep(self, seconds: float) -> None:
+        self.clock += seconds
+
+    def is_root(self) -> bool:
+        return self.root_user
+
+    def who(self) -> str:
+        return "alice"
+
+    def machine(self) -> str:
+        return "x86_64"
+
+    def python_version(self, python: str) -> str:
+        return "3.11"
+
+    def listening(self) -> set[tuple[str, int]]:
+        return {("127.0.0.1", 5000)}
+
+    def attached(self, argv: Sequence[str]) -> int:
+        self.became = list(argv)
+        return 7
+
+    def become(self, argv: Sequence[str]) -> None:
+        self.became = list(argv)
+
+    def http_get(self, scheme: str, port: int, host: str, path: str) -> Any:
+        """Answer as nginx does: by the oldest instance that still accepts, over the connection it has kept."""
+        active = self.active()
+        if self.nginx_down or not active:
+            return flaskctl.Answer(0, "", "ConnectionRefusedError: [Errno 111] Connection refused")
+        bad = self.broken.get(active[0]) == "nginx"
+        return flaskctl.Answer(500 if bad else 200, active[0], "boom" if bad else "ok")
+
+    def step(self, name: str) -> None:
+        assert name in flaskctl.STEPS
+        self.steps.append(name)
+        if name == self.die_at:
+            # systemd outlives flaskctl
+            (self.root / "systemd.json").write_text(json.dumps(self.units))
+            os._exit(137)
+
+
+class Result:
+    """What a command gave: exit code, standard output and error, and the JSON object if there is one."""
+
+    def __init__(self, rc: int, out: str, err: str) -> None:
+        self.rc, self.out, self.err = rc, out, err
+        self.json: Json = json.loads(out) if out.startswith("{") else {}
+
+    def __repr__(self) -> str:
+        return f"rc={self.rc}\n{self.out}\n{self.err}"
+
+
+def call(host: FakeHost, *argv: str, stdin: str = "") -> Result:
+    out, err = io.StringIO(), io.StringIO()
+    rc = flaskctl.main(list(argv), host, io.StringIO(stdin), out, err)
+    return Result(rc, out.getvalue(), err.getvalue())
+
+
+def killed(host: FakeHost, step: str, *argv: str, stdin: str = "") -> bool:
+    """Run a command in a process of its own that dies at `step`, no `finally` runs; return whether it came to that."""
+    child = os.fork()
+    if not child:
+        host.die_at = step
+        try:
+            call(host, *argv, stdin=stdin)
+        finally:
+            os._exit(0)
+    _, status = os.waitpid(child, 0)
+    if os.WEXITSTATUS(status) == 137:
+        units = host.root / "systemd.json"
+        host.units = json.loads(units.read_text())
+        units.unlink()
+    return os.WEXITSTATUS(status) == 137
+
+
+def archive(path: Path, files: Mapping[str, str | bytes], members: Sequence[tarfile.TarInfo] = ()) -> Path:
+    """Write a .tar.gz of files by name, then of bare members (links, devices)."""
+    with gzip.GzipFile(path, "wb", mtime=0) as zipped, tarfile.open(fileobj=zipped, mode="w") as tar:
+        for name, text in files.items():
+            content = text.encode() if isinstance(text, str) else text
+            info = tarfile.TarInfo(name)
+            info.size, info.mode = len(content), 0o755 if name.endswith(".sh") else 0o644
+            tar.addfile(info, io.BytesIO(content))
+        for member in members:
+            tar.addfile(member)
+    return path
+
+
+def member(name: str, kind: bytes, target: str = "") -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, target
+    return info
+
+
+def config(**changes: Any) -> str:
+    """Return a stage configuration as the role sends it."""
+    return json.dumps(
+        {
+            "gunicorn_conf": "workers = 2\n",
+            "environment": {"GREETING": "hi"},
+            "server_requirements": "gunicorn==27.0.1 --hash=sha256:0\ngevent==26.9.0 \\\n    --hash=sha256:1\n",
+            "service": "[Service]\nUser=hello\n",
+            "notes": {"by": "alice", "from": "ctl", "revision": "abc123"},
+            **changes,
+        }
+    )

@@ -1,0 +1,663 @@
+"""The commands as a person or the role calls them: answers, exit codes, and what stands on the host afterwards."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from fake_host import FakeHost, archive, call, config, flaskctl
+
+Stage = Callable[..., str]
+
+
+def base(host: FakeHost) -> Path:
+    return host.root / "srv/hello"
+
+
+def links(host: FakeHost) -> tuple[str, str]:
+    """Return what current and previous point to."""
+    found = [
+        os.path.basename(os.readlink(base(host) / n)) if (base(host) / n).is_symlink() else ""
+        for n in ("current", "previous")
+    ]
+    return found[0], found[1]
+
+
+def snapshot(root: Path) -> dict[str, object]:
+    """Return every file of the host."""
+    found: dict[str, object] = flaskctl.inventory(root)
+    return found
+
+
+# --- stage
+
+
+def test_a_staged_release_is_whole_and_its_secrets_are_roots(host: FakeHost, tmp_path: Path) -> None:
+    path = archive(
+        tmp_path / "x.tar.gz", {"app.py": "x", "run.sh": "y", "static/a.css": "c", "requirements.txt": "flask\n"}
+    )
+    stdin = config(credentials={"SECRET_KEY": "k\n"}, static_dir="static")
+    answer = call(host, "hello", "stage", str(path), "--config", "-", "--json", stdin=stdin).json
+    home = base(host) / "releases" / answer["id"]
+    assert (home / "app/run.sh").stat().st_mode & 0o777 == 0o755
+    assert (home / "environment").read_text() == 'GREETING="hi"\n'
+    assert (home / "credentials/SECRET_KEY").read_text() == "k\n"
+    for secret in ("environment", "config.json", "credentials/SECRET_KEY"):
+        assert (home / secret).stat().st_mode & 0o777 == 0o600
+    assert (home / "credentials").stat().st_mode & 0o777 == 0o700
+    assert os.readlink(home / "venv") == f"../../venvs/{answer['venv']['key']}"
+    assert os.readlink(home / "static") == "app/static"
+    manifest = (home / "manifest.json").read_text()
+    assert {"by": "alice", "from": "ctl", "revision": "abc123"}.items() <= json.loads(manifest).items()
+    assert "hi" not in json.loads(manifest).values() and "k\n" not in manifest
+    unit = host.root / f"etc/systemd/system/hello@{answer['id']}.service.d/credentials.conf"
+    assert f"LoadCredential=SECRET_KEY:/srv/hello/releases/{answer['id']}/credentials/SECRET_KEY\n" in unit.read_text()
+    assert ["systemctl", "daemon-reload"] in host.calls
+    assert [path.name for path in (base(host) / "releases").iterdir()] == [answer["id"]]
+
+
+def test_stage_answers_all_that_the_role_asks_for(host: FakeHost, stage: Stage) -> None:
+    release = stage("v1")
+    sha = json.loads((base(host) / "releases" / release / "manifest.json").read_text())["archive_sha256"]
+    answer = call(host, "hello", "stage", "--sha256", sha, "--config", "-", "--json", stdin=config()).json
+    assert answer == {
+        "app": "hello", "command": "stage", "changed": False, "id": release, "current": None, "previous": None,
+        "active": [], "socket": {"active": True, "enabled": True, "stale": False}, "service": {"enabled": True},
+        "staged": True, "archive_needed": False, "repairs": [], "releases": [release], "nginx": "1.22.1",
+        "openssl": "3.0.20", "systemd": 252, "python": "3.11", "ipv6": False,
+        "venv": {"key": answer["venv"]["key"], "built": False}, "msg": f"{release} is staged", "warnings": [],
+    }  # fmt: skip
+
+
+def test_stage_asks_for_the_archive_only_when_no_release_has_it(host: FakeHost, stage: Stage) -> None:
+    needed = call(host, "hello", "stage", "--sha256", "0" * 64, "--config", "-", "--json", stdin=config())
+    assert needed.rc == 3
+    assert (needed.json["archive_needed"], needed.json["staged"], needed.json["changed"]) == (True, False, False)
+    assert "failed" not in needed.json
+    release = stage("v1")
+    sha = json.loads((base(host) / "releases" / release / "manifest.json").read_text())["archive_sha256"]
+    other = call(
+        host, "hello", "stage", "--sha256", sha, "--config", "-", "--json", stdin=config(environment={"A": "1"})
+    )
+    assert other.rc == 0 and other.json["staged"] and other.json["id"] != release
+    assert not other.json["venv"]["built"]
+    assert (base(host) / "releases" / other.json["id"] / "app/app.py").read_text() == "v1"
+
+
+def test_a_second_stage_changes_nothing(host: FakeHost, stage: Stage) -> None:
+    stage("v1", credentials={"K": "v"}, processes={"worker": {"service": "[Service]\n"}})
+    before = snapshot(host.root)
+    assert stage("v1", credentials={"K": "v"}, processes={"worker": {"service": "[Service]\n"}})
+    assert snapshot(host.root) == before
+
+
+def test_on_call_an_archive_goes_out_with_the_current_configuration(
+    host: FakeHost, stage: Stage, tmp_path: Path
+) -> None:
+    call(host, "hello", "activate", stage("v1", environment={"A": "secret"}))
+    path = archive(tmp_path / "v2.tar.gz", {"app.py": "v2", "requirements.txt": "flask==3.0.3\n"})
+    answer = call(host, "hello", "stage", str(path), "--json").json
+    assert (base(host) / "releases" / answer["id"] / "environment").read_text() == 'A="secret"\n'
+    manifest = json.loads((base(host) / "releases" / answer["id"] / "manifest.json").read_text())
+    assert (manifest["by"], manifest["revision"]) == ("alice", "")
+
+
+def test_stage_shows_the_names_of_what_differs_from_the_release_that_serves(
+    host: FakeHost, stage: Stage, tmp_path: Path
+) -> None:
+    call(host, "hello", "activate", stage("v1", environment={"A": "s3cret"}))
+    result = call(
+        host,
+        "hello",
+        "stage",
+        str(tmp_path / "v1.tar.gz"),
+        "--config",
+        "-",
+        "--json",
+        stdin=config(environment={"A": "0ther"}),
+    )
+    assert result.json["diff"] == {"environment": {"added": [], "removed": [], "changed": ["A"]}}
+    assert "s3cret" not in result.out and "0ther" not in result.out
+
+
+def test_a_dry_run_of_stage_says_what_would_change_and_writes_nothing(
+    host: FakeHost, stage: Stage, tmp_path: Path
+) -> None:
+    stage("v1")
+    path = archive(tmp_path / "v2.tar.gz", {"app.py": "v2", "requirements.txt": "flask==3.0.3\n"})
+    before = snapshot(host.root)
+    answer = call(host, "--json", "--dry-run", "hello", "stage", str(path), "--config", "-", stdin=config())
+    assert (answer.rc, answer.json["changed"], answer.json["staged"]) == (0, True, False)
+    needed = call(host, "hello", "stage", "--sha256", "0" * 64, "--config", "-", "--json", "--dry-run", stdin=config())
+    assert (needed.rc, needed.json["archive_needed"], needed.json["changed"]) == (0, True, True)
+    assert snapshot(host.root) == before
+
+
+@pytest.mark.parametrize(
+    ("files", "says"),
+    [
+        ({"app.py": "x"}, "no requirements.txt"),
+        ({"requirements.txt": "-e ."}, "installs from a path"),
+    ],
+)
+def test_a_source_that_cannot_become_a_release_leaves_nothing_behind(
+    host: FakeHost, tmp_path: Path, files: dict[str, str], says: str
+) -> None:
+    path = archive(tmp_path / "x.tar.gz", files)
+    result = call(host, "hello", "stage", str(path), "--config", "-", stdin=config())
+    assert result.rc == 1 and says in result.err
+    assert not [*(base(host) / "releases").iterdir()]
+
+
+def test_a_corrupt_archive_is_known_by_its_checksum_and_a_missing_one_by_its_name(
+    host: FakeHost, tmp_path: Path
+) -> None:
+    path = archive(tmp_path / "x.tar.gz", {"app.py": "x"})
+    result = call(host, "hello", "stage", str(path), "--sha256", "0" * 64, "--config", "-", stdin=config())
+    assert result.rc == 1 and f"{path} is corrupt" in result.err
+    result = call(host, "hello", "stage", str(tmp_path / "gone.tar.gz"), "--config", "-", "--json", stdin=config())
+    assert result.rc == 1 and "gone.tar.gz: No such file" in result.json["msg"]
+
+
+def test_a_failed_build_leaves_no_release_and_no_virtualenv_and_hides_the_indexs_password(
+    host: FakeHost, tmp_path: Path
+) -> None:
+    path = archive(tmp_path / "x.tar.gz", {"app.py": "x", "requirements.txt": "flask==9 --hash=sha256:0\n"})
+    host.pip_fails = "Looking in indexes: https://u:pw@i/\nfrom https://u:pw@i/flask\nDO NOT MATCH THE HASHES"
+    stdin = config(index_url="https://u:pw@i/", ca_bundle="/ca.pem")
+    result = call(host, "hello", "stage", str(path), "--config", "-", stdin=stdin)
+    assert result.rc == 1
+    assert result.err.startswith("flaskctl: requirements.txt could not be installed\n  from https://****@i/flask")
+    assert "remedy: a package is not the one" in result.err and "pw" not in result.err
+    assert not [*(base(host) / "releases").iterdir()] and not [*(base(host) / "venvs").iterdir()]
+    assert not any("pw" in word for argv in host.calls for word in argv)
+    pip = next(e for argv, e in zip(host.calls, host.environments) if "pip" in argv)  # noqa: B905
+    assert (pip["PIP_INDEX_URL"], pip["PIP_CERT"], pip["PIP_CONFIG_FILE"]) == (
+        "https://u:pw@i/",
+        "/ca.pem",
+        "/dev/null",
+    )
+
+
+def test_a_lock_with_hashes_is_enforced_and_the_servers_own_set_comes_without_dependencies(
+    host: FakeHost, tmp_path: Path
+) -> None:
+    path = archive(tmp_path / "x.tar.gz", {"requirements.txt": "flask==3 --hash=sha256:0\n"})
+    host.installed = "gevent\nflask\n"
+    result = call(host, "hello", "stage", str(path), "--config", "-", "--json", stdin=config())
+    pip = [argv[4:] for argv in host.calls if argv[3:4] == ["pip"]]
+    assert pip[0] == ["install", "--require-hashes", "-r", "requirements.txt"]
+    assert pip[1][:4] == ["install", "--require-hashes", "--no-deps", "-r"]
+    assert pip[2] == ["check"]
+    assert result.json["warnings"] == []
+
+
+def test_a_project_goes_into_the_release_and_its_dependencies_into_the_virtualenv(
+    host: FakeHost, tmp_path: Path
+) -> None:
+    path = archive(tmp_path / "x.tar.gz", {"pyproject.toml": '[project]\nname = "hellopkg"\n'})
+    result = call(host, "hello", "stage", str(path), "--config", "-", "--json", stdin=config(static_dir="pkg/static"))
+    home = base(host) / "releases" / result.json["id"]
+    assert (home / "site/hellopkg").is_dir()
+    assert os.readlink(home / "static") == "venv/lib/python3.11/site-packages/pkg/static"
+    assert any(argv[4:] == ["uninstall", "-y", "hellopkg"] for argv in host.calls)
+    assert result.json["warnings"] == ["the project has no requirements file: its dependencies are not locked"]
+    assert not [*home.glob(".build")] and not [*(base(host) / "venvs").glob("*/.build")]
+
+
+def test_a_source_without_gunicorn_and_no_set_of_the_role_is_refused(host: FakeHost, tmp_path: Path) -> None:
+    path = archive(tmp_path / "x.tar.gz", {"requirements.txt": "flask\n"})
+    result = call(host, "hello", "stage", str(path), "--config", "-", stdin=config(server_requirements=""))
+    assert result.rc == 1 and "names no gunicorn" in result.err
+
+
+# --- activate, rollback, verify
+
+
+def test_a_release_is_started_before_the_switch_and_the_old_one_drained_after_it(host: FakeHost, stage: Stage) -> None:
+    one, two = stage("v1"), stage("v2")
+    first = call(host, "hello", "activate", one[:4], "--json")
+    assert first.rc == 0 and links(host) == (one, "")
+    host.calls.clear()
+    answer = call(host, "hello", "activate", two, "--json").json
+    assert (answer["changed"], answer["id"], answer["from"], answer["active"]) == (True, two, one, [two])
+    assert links(host) == (two, one) and host.active() == [two]
+    verbs = [argv[1:] for argv in host.calls if argv[0] == "systemctl" and argv[1] in ("start", "stop")]
+    assert verbs == [
+        ["start", f"hello@{two}.service"],
+        ["stop", "--no-block", f"hello@{one}.service"],
+        ["stop", f"hello@{one}.service"],
+    ]
+    assert not (base(host) / "activating.json").exists()
+
+
+def test_activating_what_serves_changes_nothing(host: FakeHost, stage: Stage) -> None:
+    one = stage("v1")
+    call(host, "hello", "activate", one)
+    before = snapshot(host.root)
+    again = call(host, "hello", "activate", one, "--json")
+    assert (again.rc, again.json["changed"]) == (0, False)
+    assert snapshot(host.root) == before
+
+
+def test_the_current_release_that_was_stopped_is_started_again(host: FakeHost, stage: Stage) -> None:
+    one = stage("v1")
+    call(host, "hello", "activate", one)
+    host.set_unit(f"hello@{one}.service", ActiveState="inactive")
+    assert call(host, "hello", "activate", one, "--json").json["changed"] is True
+    assert host.active() == [one] and links(host) == (one, "")
+
+
+@pytest.mark.parametrize(
+    ("how", "says"),
+    [
+        ("import", "it did not pass its gate"),
+        ("timeout", "it was not ready in time"),
+        ("crash", "crashed right after it had started"),
+        ("worker", "a worker died right after it had started"),
+    ],
+)
+def test_a_bad_release_is_refused_in_its_own_words_and_the_old_one_goes_on(
+    host: FakeHost, stage: Stage, how: str, says: str
+) -> None:
+    one, two = stage("v1"), stage("v2")
+    call(host, "hello", "activate", one)
+    host.broken[two] = how
+    result = call(host, "hello", "activate", two, "--json")
+    assert result.rc == 1 and result.json["failed"] and result.json["changed"] is False
+    assert says in result.json["msg"] and f"{one} goes on serving" in result.json["msg"]
+    assert result.json["detail"].endswith("ModuleNotFoundError: No module named 'nosuchthing'")
+    assert f"/releases/{two}/app/app.py" in result.json["detail"]
+    assert links(host) == (one, "") and host.active() == [one]
+    assert json.loads((base(host) / "releases" / two / "refused.json").read_text())["why"] in result.json["msg"]
+    assert not (base(host) / "activating.json").exists()
+    listed = {item["id"]: item["state"] for item in call(host, "hello", "releases", "--json").json["releases"]}
+    assert listed == {one: ["current", "active"], two: ["refused"]}
+
+
+def test_a_refused_release_that_was_mended_is_no_longer_refused(host: FakeHost, stage: Stage) -> None:
+    one, two = stage("v1"), stage("v2")
+    call(host, "hello", "activate", one)
+    host.broken[two] = "import"
+    assert call(host, "hello", "activate", two).rc == 1
+    host.broken.clear()
+    assert call(host, "hello", "activate", two).rc == 0
+    assert not (base(host) / "releases" / two / "refused.json").exists()
+
+
+def test_a_current_release_that_does_not_start_is_left_to_systemd(host: FakeHost, stage: Stage) -> None:
+    one = stage("v1")
+    call(host, "hello", "activate", one)
+    host.set_unit(f"hello@{one}.service", ActiveState="inactive")
+    host.broken[one] = "import"
+    result = call(host, "hello", "activate", one)
+    assert result.rc == 1 and f"the current release {one} does not start" in result.err
+    assert links(host) == (one, "") and not (base(host) / "releases" / one / "refused.json").exists()
+    assert not any(argv[:2] == ["systemctl", "stop"] and f"hello@{one}.service" in argv for argv in host.calls[-4:])
+
+
+def test_a_release_that_answers_badly_through_nginx_goes_back_and_that_is_proven(host: FakeHost, stage: Stage) -> None:
+    one, two = stage("v1"), stage("v2")
+    call(host, "hello", "activate", one)
+    host.broken[two] = "nginx"
+    result = call(host, "hello", "activate", two, "--json")
+    assert result.rc == 1 and result.json["detail"] == "boom"
+    assert f"answers 500, from release {two}; {one} serves again, proven through nginx" in result.json["msg"]
+    assert links(host) == (one, "") and host.active() == [one]
+    assert (base(host) / "releases" / two / "refused.json").exists()
+
+
+def test_when_nginx_is_down_no_release_is_blamed_and_the_old_one_stays(host: FakeHost, stage: Stage) -> None:
+    one, two = stage("v1"), stage("v2")
+    call(host, "hello", "activate", one)
+    host.nginx_down = True
+    host.calls.clear()
+    result = call(host, "hello", "activate", two)
+    assert result.rc == 1 and f"neither {two} nor {one} answers" in result.err and "nginx -t" in result.err
+    assert links(host) == (one, "") and host.active() == [one]
+    assert not (base(host) / "releases" / two / "refused.json").exists()
+    assert not any(f"hello@{one}.service" in argv and argv[1] == "stop" for argv in host.calls)
+
+
+def test_before_the_site_is_there_nginx_is_not_asked(host: FakeHost, stage: Stage) -> None:
+    (host.root / "etc/nginx/sites-enabled/hello.conf").unlink()
+    host.nginx_down = True
+    assert call(host, "hello", "activate", stage("v1")).rc == 0
+
+
+def test_rollback_walks_back_and_says_where_it_cannot_go(host: FakeHost, stage: Stage) -> None:
+    one, two, three = stage("v1"), stage("v2"), stage("v3")
+    for release in (one, two, three):
+        call(host, "hello", "activate", release)
+    assert call(host, "hello", "status", "--json").json["rollback"] == two
+    assert call(host, "hello", "rollback", "--json").json["id"] == two
+    assert links(host) == (two, three)
+    assert call(host, "hello", "rollback", "--json").json["id"] == one
+    result = call(host, "hello", "rollback")
+    assert result.rc == 1 and f"no good release before {one}" in result.err
+    assert two in result.err and three in result.err
+    assert call(host, "hello", "rollback", three, "--json").json["id"] == three
+
+
+def test_rollback_passes_over_a_release_that_is_refused_now(host: FakeHost, stage: Stage) -> None:
+    one, two, three = stage("v1"), stage("v2"), stage("v3")
+    for release in (one, two, three):
+        call(host, "hello", "activate", release)
+    host.broken[two] = "import"
+    assert call(host, "hello", "rollback").rc == 1
+    assert links(host)[0] == three and host.active() == [three]
+    assert call(host, "hello", "rollback", "--json").json["id"] == one
+
+
+def test_a_rollback_asks_no_index_and_builds_nothing(host: FakeHost, stage: Stage) -> None:
+    one, two = stage("v1"), stage("v2")
+    call(host, "hello", "activate", one)
+    call(host, "hello", "activate", two)
+    host.calls.clear()
+    assert call(host, "hello", "rollback").rc == 0
+    assert {argv[0] for argv in host.calls} == {"systemctl"}
+
+
+def test_an_unknown_release_is_refused_with_those_that_are_there(host: FakeHost, stage: Stage) -> None:
+    one = stage("v1")
+    result = call(host, "hello", "activate", "ffff")
+    assert result.rc == 1 and "hello has no release ffff" in result.err and f"releases here: {one}" in result.err
+
+
+def test_a_dry_run_of_activate_changes_nothing_and_takes_an_id_that_is_yet_to_come(
+    host: FakeHost, stage: Stage
+) -> None:
+    one = stage("v1")
+    before = snapshot(host.root)
+    answer = call(host, "hello", "activate", one, "--dry-run", "--json").json
+    assert (answer["changed"], answer["msg"]) == (True, f"would activate: {one}")
+    assert call(host, "hello", "activate", "f" * 12, "--dry-run", "--json").json["changed"] is True
+    assert snapshot(host.root) == before and host.active() == []
+
+
+def test_verify_wants_the_very_release(host: FakeHost, stage: Stage) -> None:
+    one, two = stage("v1"), stage("v2")
+    call(host, "hello", "activate", one)
+    assert call(host, "hello", "verify", "--json").json["status"] == 200
+    result = call(host, "hello", "verify", two)
+    assert result.rc == 1 and f"is answered by release {one}, not by {two}" in result.err
+
+
+def test_a_closed_socket_is_opened_first_but_not_under_a_release_that_runs(host: FakeHost, stage: Stage) -> None:
+    one, two = stage("v1"), stage("v2")
+    host.set_unit("hello.socket", ActiveState="inactive")
+    answer = call(host, "hello", "activate", one, "--json").json
+    assert answer["repairs"] == ["started hello.socket"]
+    host.set_unit("hello.socket", ActiveState="failed")
+    result = call(host, "hello", "activate", two)
+    assert (
+        result.rc == 1 and f"hello.socket is not active while {one} runs on it" in result.err and "outage" in result.err
+    )
+    assert host.active() == [one]
+
+
+def test_a_port_that_is_taken_stops_the_release_before_it_starts(host: FakeHost, stage: Stage) -> None:
+    one = stage("v1")
+    host.set_unit("hello.socket", ActiveState="inactive")
+    host.broken["hello.socket"] = "socket"
+    result = call(host, "hello", "activate", one)
+    assert result.rc == 1 and "hello.socket does not start" in result.err
+    assert host.active() == [] and links(host) == ("", "")
+
+
+def test_a_damaged_release_is_not_even_started(host: FakeHost, stage: Stage) -> None:
+    one, two = stage("v1"), stage("v2")
+    call(host, "hello", "activate", one)
+    (base(host) / "releases" / two / "environment").unlink()
+    result = call(host, "hello", "activate", two)
+    assert result.rc == 1 and f"release {two} is damaged" in result.err and "run the playbook" in result.err
+
+
+# --- workers and schedules
+
+PROCESSES = {"worker-1": {"service": "[Service]\n"}, "tick": {"service": "[Service]\n", "timer": "[Timer]\n"}}
+
+
+def test_workers_and_schedules_belong_to_the_release(host: FakeHost, stage: Stage) -> None:
+    one, two = stage("v1", processes=PROCESSES, credentials={"K": "v"}), stage("v2", processes=PROCESSES)
+    units = host.root / "etc/systemd/system"
+    assert (units / f"hello.worker-1@{one}.service.d/credentials.conf").exists()
+    call(host, "hello", "activate", one)
+    host.calls.clear()
+    host.set_unit(f"hello.tick@{one}.service", ActiveState="active")  # a job under way
+    assert call(host, "hello", "activate", two).rc == 0
+    verbs = [argv[1:] for argv in host.calls if argv[0] == "systemctl" and argv[1] in ("start", "stop")]
+    old = [f"hello.tick@{one}.timer", f"hello.worker-1@{one}.service", f"hello@{one}.service"]
+    assert verbs == [
+        ["start", f"hello@{two}.service"],
+        ["start", f"hello.worker-1@{two}.service"],
+        ["stop", "--no-block", *old],
+        ["start", f"hello.tick@{two}.timer"],
+        ["stop", *old],
+    ]
+    assert host.units[f"hello.tick@{one}.service"]["ActiveState"] == "active", "a job is never cut by a release"
+
+
+def test_a_worker_that_does_not_start_refuses_the_release(host: FakeHost, stage: Stage) -> None:
+    one, two = stage("v1", processes=PROCESSES), stage("v2", processes=PROCESSES)
+    call(host, "hello", "activate", one)
+    host.broken[two] = "worker process"
+    result = call(host, "hello", "activate", two)
+    assert result.rc == 1 and "its processes did not start" in result.err
+    running = [name for name, unit in host.units.items() if unit["ActiveState"] == "active"]
+    assert sorted(running) == [f"hello.{x}" for x in ("socket", f"tick@{one}.timer", f"worker-1@{one}.service")] + [
+        f"hello@{one}.service"
+    ]
+
+
+# --- run, start, logs, status, releases, prune, remove
+
+
+def test_run_finds_the_command_in_the_virtualenv_and_gives_its_exit_code(host: FakeHost, stage: Stage) -> None:
+    one, two = stage("v1"), stage("v2")
+    call(host, "hello", "activate", one)
+    assert call(host, "hello", "run", "--", "flask", "db", "--json", "upgrade").rc == 7
+    assert host.became[-4:] == [f"/srv/hello/releases/{one}/venv/bin/flask", "db", "--json", "upgrade"]
+    call(host, "hello", "run", "--release", two, "--", "bin/task")
+    assert host.became[-1] == f"/srv/hello/releases/{two}/app/bin/task"
+    result = call(host, "hello", "run", "--", "nosuch")
+    assert result.rc == 1 and f"no command nosuch in release {one}" in result.err
+    assert call(host, "hello", "run").rc == 2
+
+
+def test_start_needs_no_lock_and_starts_all_of_the_current_release(host: FakeHost, stage: Stage) -> None:
+    one = stage("v1", processes=PROCESSES)
+    call(host, "hello", "activate", one)
+    host.calls.clear()
+    assert call(host, "hello", "start").rc == 0
+    words = ["start", "--no-block", f"hello@{one}.service", f"hello.worker-1@{one}.service", f"hello.tick@{one}.timer"]
+    assert ["systemctl", *words] in host.calls
+    (base(host) / "current").unlink()
+    assert call(host, "hello", "start").err.startswith("flaskctl: warning: the link `current` is missing")
+
+
+def test_start_without_any_release_says_so_after_a_pause_that_keeps_the_socket_from_spinning(host: FakeHost) -> None:
+    before = host.now()
+    result = call(host, "hello", "start")
+    assert result.rc == 1 and "no current release to start" in result.err
+    assert host.now() - before >= 1
+
+
+def test_logs_follow_by_becoming_journalctl(host: FakeHost) -> None:
+    call(host, "hello", "logs", "-f", "-n", "5")
+    assert host.became[:3] == ["journalctl", "--no-pager", "--lines=5"] and host.became[-1] == "--follow"
+    assert call(host, "hello", "logs", "--json").json["lines"] == []
+
+
+def test_status_is_a_few_aligned_lines(host: FakeHost, stage: Stage) -> None:
+    one, two = stage("v1"), stage("v2")
+    call(host, "hello", "activate", one)
+    call(host, "hello", "activate", two)
+    host.sleep(60)
+    lines = call(host, "hello").out.splitlines()
+    assert [line.split()[:2] for line in lines] == [
+        ["hello", "current"], ["hello", "previous"], ["hello", "serving"], ["hello", "rollback"], ["hello", "socket"],
+    ]  # fmt: skip
+    assert lines[0].startswith(f"hello  current   {two} abc123 by alice, since 2026-11-")
+    assert lines[3] == f"hello  rollback  goes to {one}"
+    assert call(host, "hello", "status", "--json").json["problems"] == []
+
+
+def test_status_asks_systemd_once(host: FakeHost, stage: Stage) -> None:
+    call(host, "hello", "activate", stage("v1"))
+    host.calls.clear()
+    call(host, "hello", "status")
+    assert [argv[:2] for argv in host.calls] == [["systemctl", "show"]]
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (
+            lambda host, release: (base(host) / "current").unlink(),
+            "there is no current release: flaskctl hello activate",
+        ),
+        (lambda host, release: host.set_unit(f"hello@{release}.service", ActiveState="failed"), "does not run"),
+        (lambda host, release: host.set_unit("hello.socket", ActiveState="failed"), "hello.socket is not active"),
+        (lambda host, release: host.set_unit(f"hello@{'e' * 12}.service", ActiveState="active"), "runs beside"),
+        (
+            lambda host, release: (host.root / "etc/systemd/system/hello.socket").write_text(
+                "ListenStream=127.0.0.1:5001\n"
+            ),
+            "does not listen where its unit file says",
+        ),
+    ],
+)
+def test_status_names_the_problem(
+    host: FakeHost, stage: Stage, damage: Callable[[FakeHost, str], object], says: str
+) -> None:
+    one = stage("v1")
+    call(host, "hello", "activate", one)
+    damage(host, one)
+    problems = call(host, "hello", "status", "--json").json["problems"]
+    assert len(problems) == 1 and says in problems[0]
+
+
+def test_releases_are_a_table_newest_first(host: FakeHost, stage: Stage) -> None:
+    one, two = stage("v1"), stage("v2", notes={})
+    call(host, "hello", "activate", one)
+    lines = call(host, "hello", "releases").out.splitlines()
+    assert lines[0].split() == ["ID", "STAGED", "BY", "REVISION", "STATE"]
+    assert [line.split()[0] for line in lines[1:]] == [two, one]
+    assert lines[2].split()[2:] == ["alice", "abc123", "current", "active"]
+
+
+def test_prune_keeps_what_serves_what_a_rollback_needs_and_their_virtualenvs(host: FakeHost, stage: Stage) -> None:
+    ids = [
+        stage(f"v{number}", server_requirements=f"gunicorn=={number}", credentials={"K": "v"}) for number in range(5)
+    ]
+    for release in ids[:3]:
+        call(host, "hello", "activate", release)
+    call(host, "hello", "rollback")  # current 1, previous 2, next 0
+    stray = base(host) / "releases" / "left-by-hand"
+    stray.mkdir()
+    answer = call(host, "hello", "prune", "--keep", "1", "--json").json
+    assert answer["removed"] == [ids[3]] and len(answer["venvs"]) == 1 and not stray.exists()
+    left = {path.name for path in (base(host) / "releases").iterdir()}
+    assert left == {ids[0], ids[1], ids[2], ids[4]}
+    assert not (host.root / f"etc/systemd/system/hello@{ids[3]}.service.d").exists()
+    assert (host.root / f"etc/systemd/system/hello@{ids[4]}.service.d").exists()
+    again = call(host, "hello", "prune", "--keep", "1", "--json").json
+    assert (again["changed"], again["msg"]) == (False, "nothing to remove")
+    assert call(host, "hello", "prune", "--keep", "0").rc == 2
+
+
+def test_a_dry_run_of_prune_and_remove_only_tells(host: FakeHost, stage: Stage) -> None:
+    for number in range(4):
+        stage(f"v{number}")
+    before = snapshot(host.root)
+    assert len(call(host, "hello", "prune", "--dry-run", "--json").json["removed"]) == 2
+    assert call(host, "hello", "remove", "--dry-run", "--json").json["changed"] is True
+    assert snapshot(host.root) == before
+
+
+def test_remove_takes_the_app_and_leaves_the_other_one_and_the_data(host: FakeHost, stage: Stage) -> None:
+    call(host, "hello", "activate", stage("v1", credentials={"K": "v"}, processes=PROCESSES))
+    units = host.root / "etc/systemd/system"
+    for name in ("hello-two.socket", "hello-two@.service", "other.service"):
+        (units / name).write_text("")
+    (host.root / "etc/flaskctl/hello-two.json").write_text("{}")
+    (host.root / "var/lib/hello").mkdir(parents=True)
+    answer = call(host, "hello", "remove", "--json").json
+    assert (answer["changed"], answer["others"]) == (True, ["hello-two"])
+    assert sorted(path.name for path in units.iterdir()) == ["hello-two.socket", "hello-two@.service", "other.service"]
+    assert not base(host).exists() and (host.root / "var/lib/hello").exists()
+    assert not [name for name, unit in host.units.items() if unit["ActiveState"] == "active"]
+    assert call(host, "hello", "remove", "--json").json["changed"] is False
+    assert call(host, "hello", "remove", "--purge", "--json").json["changed"] is True
+    assert not (host.root / "var/lib/hello").exists()
+
+
+# --- the command line
+
+
+def test_every_answer_is_one_json_object_with_the_same_head(host: FakeHost, stage: Stage) -> None:
+    call(host, "hello", "activate", stage("v1"))
+    for words in (
+        ["hello"],
+        ["hello", "releases"],
+        ["hello", "verify"],
+        ["hello", "prune"],
+        ["apps"],
+        ["hello", "start"],
+    ):
+        result = call(host, *words, "--json")
+        assert result.rc == 0 and result.err == "" and result.out.count("\n") == 1
+        assert {"app", "command", "changed", "msg", "warnings"} <= set(result.json)
+
+
+@pytest.mark.parametrize(
+    ("words", "rc", "says"),
+    [
+        (["hello", "rollback"], 1, "no good release"),
+        (["nosuch", "status"], 1, "no app nosuch on this host"),
+        (["hello", "jump"], 2, "invalid choice"),
+        (["hello", "activate"], 2, "required"),
+        (["../x", "status"], 2, "is no name of an app"),
+        (["hello", "status", "--", "x"], 2, "takes no command"),
+        (["hello", "stage", "--sha256", "zz", "--config", "-"], 2, "64 hex digits"),
+        (["hello", "stage"], 2, "no current release"),
+    ],
+)
+def test_a_failure_has_its_exit_code_and_the_same_words_in_both_forms(
+    host: FakeHost, words: list[str], rc: int, says: str
+) -> None:
+    plain = call(host, *words, stdin="{}")
+    assert plain.rc == rc and says in plain.err and plain.out == ""
+    cut = words.index("--") if "--" in words else len(words)
+    asked = call(host, *words[:cut], "--json", *words[cut:], stdin="{}")
+    assert asked.rc == rc and asked.json["failed"] is True and says in asked.json["msg"] and asked.err == ""
+
+
+def test_apps_are_listed(host: FakeHost) -> None:
+    (host.root / "etc/flaskctl/two.json").write_text("{}")
+    assert call(host, "apps").out == "hello\ntwo\n"
+
+
+def test_options_stand_before_the_app_or_after_the_command(host: FakeHost) -> None:
+    before, after = call(host, "--json", "hello", "status"), call(host, "hello", "status", "--json")
+    assert before.json == after.json != {}
+
+
+def test_what_changes_the_host_needs_root_and_status_does_not(host: FakeHost) -> None:
+    host.root_user = False
+    result = call(host, "hello", "rollback")
+    assert result.rc == 1 and "needs root" in result.err and "sudo flaskctl hello rollback" in result.err
+    assert call(host, "hello", "status").rc == 0
+
+
+def test_help_tells_the_exit_codes(capsys: pytest.CaptureFixture[str], host: FakeHost) -> None:
+    with pytest.raises(SystemExit) as stop:
+        call(host, "--help")
+    text = capsys.readouterr().out
+    assert stop.value.code == 0
+    for code in ("0", "1", "2", "3", "75"):
+        assert f"\n  {code} " in text

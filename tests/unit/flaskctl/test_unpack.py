@@ -1,0 +1,112 @@
+"""What may come out of an archive, and what may not."""
+
+from __future__ import annotations
+
+import gzip
+import tarfile
+from pathlib import Path
+
+import pytest
+from fake_host import archive, flaskctl, member
+
+
+def unpack(path: Path, dest: Path, **limits: int) -> None:
+    dest.mkdir()
+    with open(path, "rb") as file:
+        flaskctl.unpack(file, path.name, dest, **limits)
+
+
+def test_files_directories_and_links_inside_come_out_with_plain_modes(tmp_path: Path) -> None:
+    odd = tarfile.TarInfo("setuid")
+    odd.mode = 0o6777
+    links = [member("a/link", tarfile.SYMTYPE, "../app.py"), member("hard", tarfile.LNKTYPE, "app.py"), odd]
+    root = member(".", tarfile.DIRTYPE)
+    path = archive(tmp_path / "x.tar.gz", {"./app.py": "x", "a/b/run.sh": "y", "sp ace\nnew": "z"}, [root, *links])
+    unpack(path, tmp_path / "out")
+    out = tmp_path / "out"
+    assert (out / "a/link").read_text() == "x" and (out / "hard").read_text() == "x"
+    assert (out / "sp ace\nnew").read_text() == "z"
+    modes = {name: (out / name).stat().st_mode & 0o7777 for name in ("app.py", "a/b/run.sh", "a/b", "setuid")}
+    assert modes == {"app.py": 0o644, "a/b/run.sh": 0o755, "a/b": 0o755, "setuid": 0o755}
+
+
+def test_a_name_that_is_not_utf8_keeps_its_bytes(tmp_path: Path) -> None:
+    unpack(archive(tmp_path / "x.tar.gz", {b"caf\xe9".decode("utf-8", "surrogateescape"): "x"}), tmp_path / "out")
+    assert [*flaskctl.inventory(tmp_path / "out")] == ["./", "caf\udce9"]
+
+
+@pytest.mark.parametrize(
+    ("members", "says"),
+    [
+        ([member("../evil", tarfile.REGTYPE)], "points out of the archive"),
+        ([member("/etc/evil", tarfile.REGTYPE)], "points out of the archive"),
+        ([member("a/../../evil", tarfile.REGTYPE)], "points out of the archive"),
+        ([member("abs", tarfile.SYMTYPE, "/etc/passwd")], "abs is a link to /etc/passwd, out of"),
+        ([member("up", tarfile.SYMTYPE, "../../etc/passwd")], "up is a link to"),
+        (
+            [
+                member("d", tarfile.DIRTYPE),
+                member("d/e", tarfile.SYMTYPE, ".."),
+                member("l", tarfile.SYMTYPE, "d/e/../x"),
+            ],
+            "l is",
+        ),
+        ([member("l", tarfile.SYMTYPE, "d"), member("l/x", tarfile.REGTYPE)], "lies below l, which is no directory"),
+        ([member("l", tarfile.SYMTYPE, "d"), member("l", tarfile.REGTYPE)], "l is in it twice"),
+        ([member("app.py", tarfile.REGTYPE)], "app.py is in it twice"),
+        ([member("app.py", tarfile.DIRTYPE)], "app.py is in it twice"),
+        ([member("hard", tarfile.LNKTYPE, "../../etc/passwd")], "points out of the archive"),
+        ([member("hard", tarfile.LNKTYPE, "later")], "is a hard link to later"),
+        ([member("dev", tarfile.CHRTYPE)], "dev is neither file, directory nor link"),
+        ([member("dev", tarfile.BLKTYPE)], "dev is neither file, directory nor link"),
+        ([member("fifo", tarfile.FIFOTYPE)], "fifo is neither file, directory nor link"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_could_leave_the_tree_is_refused_by_name(
+    tmp_path: Path, members: list[tarfile.TarInfo], says: str
+) -> None:
+    with pytest.raises(flaskctl.Refused, match=r"x\.tar\.gz") as error:
+        unpack(archive(tmp_path / "x.tar.gz", {"app.py": "x"}, members), tmp_path / "out")
+    assert says in error.value.msg
+    assert {path.name for path in tmp_path.iterdir()} == {"x.tar.gz", "out"}
+
+
+@pytest.mark.parametrize("keep", [1, 30, 200, -8, -1])
+def test_an_archive_cut_anywhere_is_refused_as_truncated(tmp_path: Path, keep: int) -> None:
+    whole = archive(tmp_path / "whole.tar.gz", {"a": bytes(range(256)) * 400, "b": "x"}).read_bytes()
+    (tmp_path / "cut.tar.gz").write_bytes(whole[:keep])
+    with pytest.raises(flaskctl.Refused, match="cut.tar.gz is truncated or corrupt"):
+        unpack(tmp_path / "cut.tar.gz", tmp_path / "out")
+
+
+def test_a_flipped_bit_is_refused(tmp_path: Path) -> None:
+    damaged = bytearray(archive(tmp_path / "x.tar.gz", {"a": bytes(range(256)) * 400}).read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    (tmp_path / "x.tar.gz").write_bytes(damaged)
+    with pytest.raises(flaskctl.Refused, match="truncated or corrupt"):
+        unpack(tmp_path / "x.tar.gz", tmp_path / "out")
+
+
+@pytest.mark.parametrize("content", [b"", b"not a gzip", gzip.compress(b"not a tar")])
+def test_what_is_no_archive_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "x.tar.gz").write_bytes(content)
+    with pytest.raises(flaskctl.Refused, match="truncated or corrupt"):
+        unpack(tmp_path / "x.tar.gz", tmp_path / "out")
+
+
+def test_a_bomb_is_refused_before_it_goes_off(tmp_path: Path) -> None:
+    path = archive(tmp_path / "x.tar.gz", {"small": "x", "big": b"\0" * 10_000_000})
+    assert path.stat().st_size < 20_000
+    with pytest.raises(flaskctl.Refused, match="big is over the limit"):
+        unpack(path, tmp_path / "out", size=1_000_000)
+    assert not (tmp_path / "out/big").exists()
+    path = archive(tmp_path / "y.tar.gz", {f"f{number}": "" for number in range(101)})
+    with pytest.raises(flaskctl.Refused, match="more than 100 members"):
+        unpack(path, tmp_path / "many", members=100)
+
+
+def test_a_sparse_file_that_claims_to_be_huge_is_refused(tmp_path: Path) -> None:
+    huge = member("huge", tarfile.GNUTYPE_SPARSE)
+    with pytest.raises(flaskctl.Refused):
+        unpack(archive(tmp_path / "x.tar.gz", {"a": "x"}, [huge]), tmp_path / "out")
