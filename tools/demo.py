@@ -19,12 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tools import engine, hosts, images
+from tools.evidence import why_failed
 from tools.run import CACHE, LOGS, ROOT, Problem, main, output, seconds, short, step
 
 KIND = "debian12"
 APP = "hello"
 RECORD = CACHE / "demo.json"
-LOG = LOGS / "demo.log"
 STAGE = re.compile(r"^TASK \[(?:.* : )?(\w+) \| ")
 
 
@@ -90,17 +90,6 @@ def release(name: str) -> str | None:
     return str(current) if current else None
 
 
-def what_failed(log: str) -> str:
-    """The part of a playbook's output that says why it failed: from the first failure on, without the recap."""
-    lines = log.splitlines()
-    for number, line in enumerate(lines):
-        if re.match(r"fatal: |failed: |\[?ERROR\]?", line):
-            before = [task for task in lines[:number] if task.startswith("TASK [")][-1:]
-            after = "\n".join(lines[number:]).partition("\nPLAY RECAP")[0].splitlines()
-            return "\n".join([*before, *after[:60]])
-    return "\n".join(lines[-20:])
-
-
 def changes(log: str) -> int:
     """How many tasks changed something, from the recap of a playbook's output."""
     return sum(int(count) for count in re.findall(r"(?m)^\S+ +: ok=.* changed=(\d+)", log))
@@ -116,10 +105,11 @@ def deploy(demo: Settings) -> int:
     environment["DEMO_NAME"] = demo.name
     began = time.monotonic()
     said = ""
-    LOG.parent.mkdir(parents=True, exist_ok=True)
+    path = LOGS / f"{demo.name}.log"
+    path.parent.mkdir(parents=True, exist_ok=True)
     print(f"{' '.join(['ansible-playbook', *argv[1:]])}:", end="", flush=True)
     with (
-        LOG.open("w") as log,
+        path.open("w") as log,
         subprocess.Popen(
             argv,
             cwd=ROOT,
@@ -137,9 +127,9 @@ def deploy(demo: Settings) -> int:
                 said = stage[1]
                 print(f" {said}", end="", flush=True)
     print(f" ... {seconds(time.monotonic() - began)}", flush=True)
-    text = LOG.read_text()
+    text = path.read_text()
     if playbook.returncode != 0:
-        raise Problem(f"The playbook failed; its whole output is in {short(LOG)}.", what_failed(text))
+        raise Problem(f"The playbook failed; its whole output is in {short(path)}.", why_failed(text))
     return changes(text)
 
 

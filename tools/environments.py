@@ -25,6 +25,7 @@ from tools.run import CACHE, LOGS, ROOT, Problem, apt_install, main, need, outpu
 
 LOCK_FILE = ROOT / "requirements-dev.txt"
 STAMP = "made-from"
+FIRST, NEWEST, OLDEST = NAMES = (".venv", ".venv-newest", ".cache/venv-oldest")
 NEWEST_FROM = (3, 12)  # the first Python that gets the newest ansible-core in the lock file
 KNOWN = ((3, 14), (3, 13), (3, 12), (3, 11))
 
@@ -41,6 +42,11 @@ class Environment:
     def home(self) -> Path:
         """Where it is."""
         return ROOT / self.name
+
+    @property
+    def suffix(self) -> str:
+        """What tells the names of its logs apart: nothing for .venv, else -newest or -oldest."""
+        return self.name.rpartition("venv")[2]
 
 
 def version_of(python: str) -> tuple[int, int] | None:
@@ -66,14 +72,14 @@ def first_that_runs(wanted: Sequence[tuple[int, int]]) -> Environment | None:
     """An environment still without a name, with the first interpreter that really is one of these versions."""
     for python in interpreters(wanted):
         version = version_of(python)
-        if version in wanted:
+        if version is not None and version in wanted:
             return Environment("", python, version)
     return None
 
 
 def at_hand() -> Environment:
     """The environment of the Python that runs this."""
-    return Environment(".venv", sys.executable, (sys.version_info.major, sys.version_info.minor))
+    return Environment(FIRST, sys.executable, (sys.version_info.major, sys.version_info.minor))
 
 
 def other_side(first: Environment) -> Environment | None:
@@ -82,14 +88,18 @@ def other_side(first: Environment) -> Environment | None:
     found = first_that_runs([version for version in KNOWN if (version >= NEWEST_FROM) == newest])
     if found is None:
         return None
-    return Environment(".venv-newest" if newest else ".cache/venv-oldest", found.python, found.version)
+    return Environment(NEWEST if newest else OLDEST, found.python, found.version)
 
 
-def existing(name: str) -> Environment | None:
-    """An environment that is already there and runs, whatever Python it was made with."""
-    python = ROOT / name / "bin/python"
-    version = version_of(str(python))
-    return None if version is None else Environment(name, str(python), version)
+def made() -> list[Environment]:
+    """The environments that are there and run, .venv first."""
+    found = []
+    for name in NAMES:
+        python = str(ROOT / name / "bin/python")
+        version = version_of(python)
+        if version is not None:
+            found.append(Environment(name, python, version))
+    return found
 
 
 def wanted_stamp() -> str:
@@ -117,7 +127,7 @@ def need_venv(environment: Environment) -> None:
 
 def make(environment: Environment) -> None:
     """Make an environment from nothing; the stamp is written last, so a half-made one is made again."""
-    log = LOGS / f"environment-{environment.home.name.lstrip('.')}.log"
+    log = LOGS / f"environment{environment.suffix}.log"
     fail = f"The Python environment {environment.name} could not be made."
     need([environment.python, "-m", "venv", "--clear", str(environment.home)], log, fail)
     need(

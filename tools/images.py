@@ -139,7 +139,7 @@ def command(name: str, lines: Sequence[str]) -> list[str]:
         "--variant=important",
         f"--include={','.join(PACKAGES)}",
         f"--keyring={keyring}",
-        f"--customize-hook=chroot \"$1\" systemctl mask --quiet {' '.join([*MASKED, *host.masked])}",
+        f'--customize-hook=chroot "$1" systemctl mask --quiet {" ".join([*MASKED, *host.masked])}',
         *([f"--aptopt={EXPIRED}"] if host.may_be_expired else []),
         host.suite,
         "-",

@@ -1,0 +1,283 @@
+"""Every check in one command, `make test`; `ONLY=lint,unit,default make test` runs some of them.
+
+Stages: lint, unit and syntax (on each ansible-core there is an environment for), demo, and every Molecule scenario.
+A stage fails when it finds something, when it collects no test where it should, and when it did not run at all. The
+last line counts tests; a stage that fails without a failing test counts as one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import os
+import re
+import socket
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from tools import environments, hosts, images, scenarios
+from tools.environments import Environment
+from tools.evidence import Counts, read_junit, why_failed
+from tools.run import CACHE, LOGS, ROOT, Problem, logged, main, seconds, short
+
+JUNIT = CACHE / "junit"
+DEMO_HOST = "flaskfleet-demo-check"
+NO_COLOR = {"NO_COLOR": "1", "PY_COLORS": "0", "ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0"}
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a stage ended. `problem` is empty when all is well; `counts` is None for a stage without tests."""
+
+    stage: str
+    problem: str = ""
+    counts: Counts | None = None
+    evidence: str = ""
+    duration: float = 0.0
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One line of the report: `group` is what --only selects it by."""
+
+    name: str
+    group: str
+    run: Callable[[], Result]
+    images: tuple[str, ...] = ()
+
+
+def in_environment(environment: Environment, **more: str) -> dict[str, str]:
+    """The variables under which a tool finds the programs of its environment first, and logs without colours."""
+    path = f"{environment.home / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    return {**NO_COLOR, "PATH": path, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), **more}
+
+
+def program(environment: Environment, name: str) -> str:
+    """A program of an environment."""
+    return str(environment.home / "bin" / name)
+
+
+def core(environment: Environment) -> str:
+    """What an environment stands for, for people: the ansible-core in it and its Python."""
+    found = next(environment.home.glob("lib/python*/site-packages/ansible_core-*.dist-info"), None)
+    version = found.name.removeprefix("ansible_core-").removesuffix(".dist-info") if found else "?"
+    return f"ansible-core {version}, Python {environment.version[0]}.{environment.version[1]}"
+
+
+def all_of(stage: str, commands: Sequence[tuple[str, Environment, list[str]]]) -> Result:
+    """Run commands, two at a time, each with a log of its own; the stage fails with those that do."""
+
+    def run(command: tuple[str, Environment, list[str]]) -> tuple[str, Path, int]:
+        name, environment, argv = command
+        log = LOGS / f"{stage}-{name}.log"
+        return name, log, logged(argv, log, in_environment(environment))
+
+    with ThreadPoolExecutor(2) as pool:
+        failed = [(name, log) for name, log, code in pool.map(run, commands) if code != 0]
+    if not failed:
+        return Result(stage)
+    evidence = "\n\n".join(f"--- {short(log)}\n{log_end(log)}" for _, log in failed)
+    return Result(stage, f"{', '.join(name for name, _ in failed)} failed", evidence=evidence)
+
+
+def log_end(log: Path) -> str:
+    """The end of a linter's log without its first line, the command."""
+    return "\n".join(log.read_text(errors="replace").splitlines()[1:][-60:])
+
+
+def lint(environments_: Sequence[Environment]) -> Result:
+    """Linters once, ansible-lint with each ansible-core: it loads playbooks the way that core does."""
+    first = environments_[0]
+    commands = [
+        (f"ansible-lint{e.suffix}", e, [program(e, "ansible-lint"), "--offline", "--nocolor"]) for e in environments_
+    ]
+    commands += [
+        ("ruff", first, [program(first, "ruff"), "check", "."]),
+        ("mypy", first, [program(first, "mypy"), "."]),
+        ("yamllint", first, [program(first, "yamllint"), "--strict", "."]),
+    ]
+    return all_of("lint", commands)
+
+
+def unit(environment: Environment) -> Result:
+    """The unit tests in one environment."""
+    name = f"unit{environment.suffix}"
+    junit = fresh_junit(name)
+    log = LOGS / f"{name}.log"
+    argv = [program(environment, "python"), "-m", "pytest", "tests/unit", f"--junitxml={junit}"]
+    code = logged(argv, log, in_environment(environment))
+    return judged(name, code, read_junit(junit), log)
+
+
+def syntax(environments_: Sequence[Environment]) -> Result:
+    """Playbooks and the role's documentation, as each ansible-core reads them."""
+    playbooks = ["site.yml", *(short(path) for path in sorted((ROOT / "playbooks").glob("*.yml")))]
+    commands = []
+    for e in environments_:
+        where = e.suffix
+        check = [program(e, "ansible-playbook"), "-i", "inventory/demo", "--syntax-check", *playbooks]
+        document = [program(e, "ansible-doc"), "-t", "role", "-r", "roles", "flask_gunicorn_nginx"]
+        commands += [(f"playbooks{where}", e, check), (f"role{where}", e, document)]
+    return all_of("syntax", commands)
+
+
+def demo(environment: Environment) -> Result:
+    """`make demo` twice on a host and a port of its own: it ends with the addresses asked, then with nothing to do."""
+    log = LOGS / "stage-demo.log"
+    variables = in_environment(environment, DEMO_NAME=DEMO_HOST, DEMO_PORT=str(free_port()))
+    argv = [program(environment, "python"), "-m", "tools.demo", "up"]
+    hosts.remove(DEMO_HOST)
+    try:
+        for wanted in ("first release", "nothing changed"):
+            code = logged(argv, log, variables)
+            said = log.read_text(errors="replace")
+            if code != 0 or wanted not in said:
+                return Result(
+                    "demo", f"make demo did not end with {wanted!r}", evidence="\n".join(said.splitlines()[1:])
+                )
+    finally:
+        hosts.remove(DEMO_HOST)
+    return Result("demo")
+
+
+def scenario(environment: Environment, name: str, keep: bool) -> Result:
+    """One Molecule scenario from nothing to nothing; the tests on its hosts are counted from their own report.
+
+    Molecule's verifier is content with no tests at all, and a scenario can end early with success: the report is
+    what says that hosts were really judged.
+    """
+    junit = fresh_junit(name)
+    log = LOGS / f"scenario-{name}.log"
+    variables = in_environment(
+        environment,
+        MOLECULE_GLOB="molecule/*/molecule.yml",
+        # the flag reaches the verifier's pytest this way, whatever a scenario says about its verifier
+        PYTEST_ADDOPTS=f"--junitxml={junit}",
+    )
+    argv = [program(environment, "molecule"), "test", "--scenario-name", name, "--no-command-borders"]
+    code = logged([*argv, "--destroy=never"] if keep else argv, log, variables)
+    return judged(name, code, read_junit(junit), log)
+
+
+def judged(name: str, code: int, counts: Counts, log: Path) -> Result:
+    """The result of a run with tests, from its exit code and its report: both must say that all is well."""
+    if counts.failed:
+        problem = f"{counts.failed} failed"
+    elif code != 0:
+        problem = f"failed with exit code {code}" if counts.collected else "did not get as far as its tests"
+    elif not counts.collected:
+        problem = "no tests ran"
+    elif not counts.passed:
+        problem = "every test was skipped"
+    else:
+        return Result(name, counts=counts)
+    return Result(name, problem, counts, f"{why_failed(log.read_text(errors='replace'))}\n(whole log: {short(log)})")
+
+
+def fresh_junit(name: str) -> Path:
+    """Where a run is to write its report; an old one is gone, so that it is not read as this one."""
+    JUNIT.mkdir(parents=True, exist_ok=True)
+    path = JUNIT / f"{name}.xml"
+    path.unlink(missing_ok=True)
+    return path
+
+
+def free_port() -> int:
+    """A port of this machine that nobody uses right now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def stages(found: Sequence[Environment], keep: bool) -> list[Stage]:
+    """All stages, in the order in which they find mistakes soonest."""
+    first = found[0]
+    result = [Stage("lint", "lint", partial(lint, found))]
+    result += [Stage(f"unit{each.suffix}", "unit", partial(unit, each)) for each in found]
+    result.append(Stage("syntax", "syntax", partial(syntax, found)))
+    result.append(Stage("demo", "demo", partial(demo, first), ("debian12",)))
+    result += [
+        Stage(each.name, each.name, partial(scenario, first, each.name, keep), each.images) for each in scenarios.find()
+    ]
+    return result
+
+
+def selected(every: Sequence[Stage], only: str) -> list[Stage]:
+    """The stages of --only, all of them when it is empty; raises Problem for a name that is none."""
+    wanted = [name for name in re.split(r"[,\s]+", only) if name]
+    known = list(dict.fromkeys(stage.group for stage in every))
+    unknown = [name for name in wanted if name not in known]
+    if unknown:
+        raise Problem(f"No such stage: {', '.join(unknown)}. There are: {', '.join(known)}.")
+    return [stage for stage in every if not wanted or stage.group in wanted]
+
+
+def run_stage(stage: Stage) -> Result:
+    """Run one stage, say it in one line, and show the evidence at once when it fails."""
+    print(f"{stage.name} ... ", end="", flush=True)
+    began = time.monotonic()
+    try:
+        result = stage.run()
+    except Problem as problem:
+        result = Result(stage.name, str(problem), evidence=problem.evidence)
+    result = replace(result, stage=stage.name, duration=time.monotonic() - began)
+    counted = f", {result.counts}" if result.counts else ""
+    print(f"{seconds(result.duration)}{counted}{f': {result.problem}' if result.problem else ''}", flush=True)
+    if result.evidence:
+        print(f"\n{result.evidence.rstrip()}\n", flush=True)
+    return result
+
+
+def summary(results: Sequence[Result], duration: float) -> list[str]:
+    """The closing table, and the line that counts."""
+    width = max(len(result.stage) for result in results)
+    lines = [f"{'stage':{width}}  {'result':6}  {'time':>12}  tests"]
+    for r in results:
+        said = str(r.counts) if r.counts and r.counts.collected else ""
+        detail = "; ".join(part for part in (said, r.problem) if part) or "-"
+        lines.append(f"{r.stage:{width}}  {'FAILED' if r.problem else 'ok':6}  {seconds(r.duration):>12}  {detail}")
+    for result in results:
+        lines += [f"skipped in {result.stage}: {reason}" for reason in (result.counts.reasons if result.counts else ())]
+    lines.append(f"all of it took {seconds(duration)}")
+    passed = sum(result.counts.passed for result in results if result.counts)
+    failed = sum(max(1, result.counts.failed if result.counts else 0) for result in results if result.problem)
+    return [*lines, f"{passed} passed, {failed} failed"]
+
+
+def work() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Every check of this repository, or some of them.")
+    parser.add_argument(
+        "--only", default="", metavar="STAGE,...", help="lint, unit, syntax, demo, or Molecule scenarios"
+    )
+    parser.add_argument("--keep", action="store_true", help="leave a scenario's hosts running, to look at them")
+    options = parser.parse_args()
+    began = time.monotonic()
+    found = environments.made()
+    chosen = selected(stages(found, options.keep), options.only)
+    for environment in found:
+        print(f"{core(environment)} in {environment.name}")
+    if len(found) == 1:
+        print(f"only one ansible-core: no other Python for {environments.NEWEST} or {environments.OLDEST} was found")
+    CACHE.mkdir(exist_ok=True)
+    with (CACHE / "check.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("waiting for another make test in this directory", flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        needed = list(dict.fromkeys(name for stage in chosen for name in stage.images))
+        if needed:
+            images.ensure(needed)
+        results = [run_stage(stage) for stage in chosen]
+    print()
+    print("\n".join(summary(results, time.monotonic() - began)), flush=True)
+    return 1 if any(result.problem for result in results) else 0
+
+
+if __name__ == "__main__":
+    main(work)
