@@ -1238,6 +1238,8 @@ class App:
             if not sha256:
                 raise Usage(f"{self.name} has no current release: which archive?", remedy="stage ARCHIVE --config FILE")
             answer = self.stage_release(sha256, config, file, archive.name if archive else "")
+            if archive and archive.parent == self.base / "incoming" and not self.dry:
+                erase(archive)  # the role put it there for this
             if kept and answer["id"] != current:
                 with contextlib.suppress(Refused):  # one that an older flaskctl wrote
                     answer["diff"] = changes(parse_config(kept), config)

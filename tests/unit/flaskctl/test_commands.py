@@ -94,6 +94,15 @@ def test_a_second_stage_changes_nothing(host: FakeHost, stage: Stage) -> None:
     assert snapshot(host.root) == before
 
 
+def test_the_archive_that_the_role_sent_is_gone_once_its_release_stands(host: FakeHost, tmp_path: Path) -> None:
+    files = {"app.py": "x", "requirements.txt": "flask\n"}
+    (base(host) / "incoming").mkdir()
+    sent, own = archive(base(host) / "incoming/x.tar.gz", files), archive(tmp_path / "x.tar.gz", files)
+    for path in (sent, own):
+        assert call(host, "hello", "stage", str(path), "--config", "-", "--json", stdin=config()).rc == 0
+    assert (sent.exists(), own.exists()) == (False, True)
+
+
 def test_on_call_an_archive_goes_out_with_the_current_configuration(
     host: FakeHost, stage: Stage, tmp_path: Path
 ) -> None:

@@ -291,7 +291,7 @@ def test_the_answer_while_the_app_is_down_asks_to_come_back() -> None:
     text = site({"default_server": True})
     page = block(text, "location @hello_unavailable")
     assert "add_header Retry-After 10 always;" in page and "return 503" in page
-    assert "error_page 502 503 504 @hello_unavailable;" in block(text, "location /")
+    assert "error_page 502 503 504 = @hello_unavailable;" in block(text, "location /")
     assert "proxy_intercept_errors" not in text  # the app's own errors pass
 
 
