@@ -19,6 +19,7 @@ from tools.run import CACHE, LOGS, Problem, apt_install, main, output, seconds, 
 
 RECORD = CACHE / "engine.json"
 LOG = LOGS / "dockerd.log"
+SOCKET = Path("/var/run/docker.sock")
 START_TIMEOUT = 60.0
 STOP_TIMEOUT = 60.0
 
@@ -110,7 +111,7 @@ def up() -> None:
     if answers():
         return
     if os.geteuid() != 0:
-        if Path("/var/run/docker.sock").exists():
+        if SOCKET.exists():
             raise Problem(
                 "A container engine is installed but does not answer this user: start it, or add this user to the"
                 " group docker (sudo usermod -aG docker $USER, then log in again)."

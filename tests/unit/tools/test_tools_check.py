@@ -1,0 +1,108 @@
+"""make test is green only when everything ran and everything passed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tools import check, scenarios
+from tools.check import Result, Stage, judged, selected, summary
+from tools.evidence import Counts
+from tools.run import ROOT, Problem
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    path = tmp_path / "log"
+    path.write_text("Skipping, no tests found.\n")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("code", "counts", "problem"),
+    [
+        (0, Counts(3), ""),
+        (0, Counts(3, 0, 1), ""),
+        (1, Counts(3, 2), "2 failed"),
+        (0, Counts(3, 2), "2 failed"),
+        (1, Counts(3), "failed with exit code 1"),
+        (2, Counts(), "did not get as far as its tests"),
+        (0, Counts(), "no tests ran"),
+        (0, Counts(0, 0, 4), "every test was skipped"),
+    ],
+)
+def test_both_the_exit_code_and_the_report_must_be_good(log: Path, code: int, counts: Counts, problem: str) -> None:
+    result = judged("default", code, counts, log)
+    assert result.problem == problem
+    assert bool(result.evidence) == bool(problem)
+
+
+def test_the_last_line_counts_tests_and_stands_alone() -> None:
+    assert summary([Result("unit", counts=Counts(40, 0)), Result("default", counts=Counts(2, 0))], 3)[-1] == (
+        "42 passed, 0 failed"
+    )
+
+
+def test_a_stage_that_fails_without_a_failing_test_counts_as_one() -> None:
+    results = [
+        Result("lint", "ruff failed"),
+        Result("unit", "2 failed", Counts(5, 2)),
+        Result("default", "no tests ran", Counts()),
+    ]
+    lines = summary(results, 3)
+    assert lines[-1] == "5 passed, 4 failed"
+    assert [line.split()[:2] for line in lines[1:4]] == [["lint", "FAILED"], ["unit", "FAILED"], ["default", "FAILED"]]
+
+
+def test_what_was_skipped_is_said_with_the_reason() -> None:
+    lines = summary([Result("default", counts=Counts(1, 0, 2, ("2 x no memory controller",)))], 3)
+    assert "skipped in default: 2 x no memory controller" in lines
+
+
+def test_stages_are_chosen_by_name_and_a_wrong_name_is_refused() -> None:
+    every = [Stage(name, group, lambda: Result("x")) for name, group in [("unit", "unit"), ("unit-newest", "unit")]]
+    assert [stage.name for stage in selected(every, "unit")] == ["unit", "unit-newest"]
+    assert len(selected(every, "")) == 2
+    with pytest.raises(Problem, match="No such stage: untis. There are: unit."):
+        selected(every, "untis")
+
+
+def test_a_stage_that_cannot_run_is_a_failure_and_not_a_crash() -> None:
+    def breaks() -> Result:
+        raise Problem("docker went away", "the evidence")
+
+    result = check.run_stage(Stage("demo", "demo", breaks))
+    assert result.problem == "docker went away"
+
+
+def test_every_scenario_of_the_repository_is_a_stage() -> None:
+    names = {path.parent.name for path in (ROOT / "molecule").glob("*/molecule.yml")}
+    assert names and names == {scenario.name for scenario in scenarios.find()}
+
+
+def test_no_two_scenarios_share_a_host() -> None:
+    hosts: list[str] = []
+    for path in (ROOT / "molecule").glob("*/molecule.yml"):
+        hosts += [platform["name"] for platform in yaml.safe_load(path.read_text())["platforms"]]
+    assert sorted(hosts) == sorted(set(hosts))
+
+
+@pytest.mark.parametrize(
+    ("platform", "image"),
+    [
+        ({"name": "debian12"}, "debian12"),
+        ({"name": "two-apps-testing"}, "testing"),
+        ({"name": "balancer", "image": "debian13"}, "debian13"),
+    ],
+)
+def test_a_platforms_image_is_its_own_or_in_its_name(platform: dict[str, str], image: str) -> None:
+    assert scenarios.image_of(platform) == image
+
+
+def test_a_scenario_without_hosts_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty/molecule.yml").write_text("---\nplatforms: []\n")
+    with pytest.raises(Problem, match="scenario empty names no platforms"):
+        scenarios.find(tmp_path)
