@@ -109,5 +109,6 @@ def test_flaskctl_knows_the_commands_that_the_readme_names() -> None:
     named = {command.split()[2] for command in commands() if command.startswith("flaskctl hello")}
     assert {"status", "rollback"} <= named
     for name in named:
-        done = subprocess.run([sys.executable, flaskctl, "hello", name, "--help"], capture_output=True, text=True, check=False)
+        argv = [sys.executable, str(flaskctl), "hello", name, "--help"]
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{name}: {done.stderr}"
