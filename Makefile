@@ -8,7 +8,7 @@ PYTHON := PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/python
 help:
 	@echo "make demo       the sample app on a host in a container, http://localhost:8080/ (DEMO_PORT=8081 for another port)"
 	@echo "make demo-down  remove what the demo made"
-	@echo "make test       every check; ONLY=lint,unit,default for some of them"
+	@echo "make test       every check; ONLY=lint,unit,default for some of them, KEEP=1 leaves the hosts of a scenario"
 	@echo "make lint       the linters alone"
 	@echo "make clean      remove .venv and .cache"
 
@@ -22,7 +22,7 @@ demo-down:
 
 test:
 	@tools/bootstrap --all
-	@$(PYTHON) -m tools.check $(if $(ONLY),--only $(ONLY))
+	@$(PYTHON) -m tools.check $(if $(ONLY),--only $(ONLY)) $(if $(KEEP),--keep)
 
 lint:
 	@tools/bootstrap --all

@@ -216,6 +216,13 @@ def selected(every: Sequence[Stage], only: str) -> list[Stage]:
     return [stage for stage in every if not wanted or stage.group in wanted]
 
 
+def said(result: Result) -> str:
+    """A result in a few words: its tests, and its problem where they do not say it."""
+    counts = str(result.counts) if result.counts and result.counts.collected else ""
+    problem = "" if result.counts and result.counts.failed else result.problem
+    return ": ".join(part for part in (counts, problem) if part) or "ok"
+
+
 def run_stage(stage: Stage) -> Result:
     """Run one stage, say it in one line, and show the evidence at once when it fails."""
     print(f"{stage.name} ... ", end="", flush=True)
@@ -225,8 +232,7 @@ def run_stage(stage: Stage) -> Result:
     except Problem as problem:
         result = Result(stage.name, str(problem), evidence=problem.evidence)
     result = replace(result, stage=stage.name, duration=time.monotonic() - began)
-    counted = f", {result.counts}" if result.counts else ""
-    print(f"{seconds(result.duration)}{counted}{f': {result.problem}' if result.problem else ''}", flush=True)
+    print(f"{seconds(result.duration)}, {said(result)}", flush=True)
     if result.evidence:
         print(f"\n{result.evidence.rstrip()}\n", flush=True)
     return result
@@ -237,9 +243,10 @@ def summary(results: Sequence[Result], duration: float) -> list[str]:
     width = max(len(result.stage) for result in results)
     lines = [f"{'stage':{width}}  {'result':6}  {'time':>12}  tests"]
     for r in results:
-        said = str(r.counts) if r.counts and r.counts.collected else ""
-        detail = "; ".join(part for part in (said, r.problem) if part) or "-"
-        lines.append(f"{r.stage:{width}}  {'FAILED' if r.problem else 'ok':6}  {seconds(r.duration):>12}  {detail}")
+        detail = said(r).removeprefix("ok")
+        lines.append(
+            f"{r.stage:{width}}  {'FAILED' if r.problem else 'ok':6}  {seconds(r.duration):>12}  {detail}".rstrip()
+        )
     for result in results:
         lines += [f"skipped in {result.stage}: {reason}" for reason in (result.counts.reasons if result.counts else ())]
     lines.append(f"all of it took {seconds(duration)}")
