@@ -13,7 +13,7 @@ help:
 	@echo "make clean      remove .venv and .cache"
 
 demo:
-	@tools/bootstrap
+	@tools/bootstrap --engine
 	@$(PYTHON) -m tools.demo up
 
 demo-down:

@@ -1,4 +1,4 @@
-"""Make the Python environments of the tools from requirements-dev.txt: `tools/bootstrap [--all]`.
+"""Make the Python environments of the tools from requirements-dev.txt: `tools/bootstrap [--all] [--engine]`.
 
 .venv is made with the Python at hand and is all that the demo needs. The lock file gives Python 3.11 the oldest
 ansible-core this project supports and 3.12 and later the newest, so the checks run in a second environment on the
@@ -21,6 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from tools import engine
 from tools.run import CACHE, LOGS, ROOT, Problem, apt_install, main, need, output, step
 
 LOCK_FILE = ROOT / "requirements-dev.txt"
@@ -166,7 +167,12 @@ def work() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(description="Make the Python environments of the tools.")
     parser.add_argument("--all", action="store_true", help="also the second one, for the other ansible-core")
-    ensure(parser.parse_args().all)
+    parser.add_argument("--engine", action="store_true", help="first make sure of a container engine")
+    options = parser.parse_args()
+    if options.engine:
+        # before the minute that follows: without one there is no use for the environments
+        engine.up()
+    ensure(options.all)
     return 0
 
 
