@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import errno
 import fcntl
 import hashlib
 import json
@@ -50,6 +51,7 @@ VERIFY_SECONDS = 10.0  # how long nginx may take to answer with the release that
 UNFIT = re.compile(
     "[\ud800-\udfff\ufdd0-\ufdef" + "".join(chr(p << 16 | 0xFFFE | n) for p in range(17) for n in (0, 1)) + "]"
 )
+FULL = "the disk is full: make room, flaskctl APP prune helps"
 MAX_MEMBERS = 50_000
 MAX_UNPACKED = 2 * 1024**3  # bytes
 MAX_ENTRY = 128 * 1024  # bytes of NAME=value and its end, in the kernel: MAX_ARG_STRLEN
@@ -443,10 +445,10 @@ def write(path: Path, text: str, mode: int = 0o644) -> None:
             file.flush()
             os.fsync(descriptor)
         os.replace(beside, path)
-    except BaseException:
+    except OSError as error:
         with contextlib.suppress(OSError):
             erase(beside)
-        raise
+        raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def write_json(path: Path, data: Json, mode: int = 0o644) -> None:
@@ -692,7 +694,7 @@ def pip_remedy(output: str) -> str:
         ("equires? a different [Pp]ython|Requires-Python", "the lock file is for another Python than this host's"),
         ("No matching distribution|Could not find a version", "the index has no such version for this Python"),
         ("Connection|Temporary failure in name|timed out|Max retries|SSLError|certificate", "is the index reachable?"),
-        ("No space left", "the disk is full: flaskctl APP prune, or make room"),
+        ("No space left", FULL),
         ("ensurepip is not", "install python3-venv"),
     ):
         if re.search(sign, output):
@@ -815,12 +817,19 @@ class Host:
         return set((read_text(self.path(f"/proc/{pid}/task/{pid}/children")) or "").split())
 
     def listening(self) -> set[tuple[str, int]]:
-        """Return the IPv4 addresses that something listens on."""
+        """Return the IPv4 addresses that systemd listens on; for one who may not look into systemd, that anyone does.
+
+        A socket unit whose address was changed under it stays "active" while systemd has closed its descriptor.
+        """
+        try:
+            held = {os.readlink(path) for path in self.path("/proc/1/fd").iterdir()}
+        except OSError:
+            held = set()
         found = set()
         for line in (read_text(self.path("/proc/net/tcp")) or "").splitlines()[1:]:
-            address, state = line.split()[1], line.split()[3]
-            if state == "0A":
-                host, port = address.split(":")
+            fields = line.split()
+            if fields[3] == "0A" and (not held or f"socket:[{fields[9]}]" in held):
+                host, port = fields[1].split(":")
                 found.add((".".join(str(byte) for byte in reversed(bytes.fromhex(host))), int(port, 16)))
         return found
 
@@ -958,8 +967,9 @@ class App:
         return line[-1] if line and self.manifest(line[-1]) else None
 
     def rollback_to(self, state: State, releases: Sequence[Release]) -> str | None:
-        line = lineage(self.events(), state.previous, state.current)
-        return rollback_target(line, state.current, [release.id for release in releases if not release.refused])
+        current = state.current or self.last_activated()
+        line = lineage(self.events(), state.previous, current)
+        return rollback_target(line, current, [release.id for release in releases if not release.refused])
 
     def find(self, wanted: str) -> str:
         """Return the id of the release with this id, or with this unique beginning of one."""
@@ -974,18 +984,24 @@ class App:
         )
         raise Refused(what, remedy=f"releases here: {', '.join(ids) or 'none'}")
 
+    def socket_state(self, units: Units) -> Json:
+        """Return whether systemd listens for the app; stale: not where the unit file and the settings say."""
+        shown = units.get(self.socket, {})
+        active = shown.get("ActiveState") == "active"
+        found = re.findall(r"(?m)^ListenStream=([0-9.]+):(\d+)\s*$", read_text(self.units_dir / self.socket) or "")
+        wanted = {(address, int(port)) for address, port in found}
+        port = self.settings().get("port")
+        stale = active and not (wanted | ({("127.0.0.1", int(port))} if port else set())) <= self.host.listening()
+        return {"active": active, "enabled": shown.get("UnitFileState") == "enabled", "stale": stale}
+
     def where(self, state: State, units: Units) -> Json:
         """Return the part of an answer that says where the host stands."""
-        socket, service = units.get(self.socket, {}), units.get(f"{self.name}.service", {})
-        open_now = socket.get("ActiveState") == "active"
-        wanted = re.findall(r"(?m)^ListenStream=([0-9.]+):(\d+)\s*$", read_text(self.units_dir / self.socket) or "")
-        stale = open_now and not {(address, int(port)) for address, port in wanted} <= self.host.listening()
         return {
             "current": state.current,
             "previous": state.previous,
             "active": list(state.active),
-            "socket": {"active": open_now, "enabled": socket.get("UnitFileState") == "enabled", "stale": stale},
-            "service": {"enabled": service.get("UnitFileState") == "enabled"},
+            "socket": self.socket_state(units),
+            "service": {"enabled": units.get(f"{self.name}.service", {}).get("UnitFileState") == "enabled"},
         }
 
     # --- the lock and the audit log
@@ -1071,7 +1087,7 @@ class App:
         if not answer["socket"]["active"]:
             found.append(f"{self.socket} is not active: systemctl start {self.socket}")
         if answer["socket"]["stale"]:
-            found.append(f"{self.socket} does not listen where its unit file says")
+            found.append(f"{self.socket} does not listen where it should: no release can start")
         return found
 
     def status_text(self, answer: Json, releases: Mapping[str, Release]) -> str:
@@ -1262,7 +1278,7 @@ class App:
                     app.mkdir()
                     unpack(file, file_name, app)
 
-            key, built = self.build(release, sha256, config, python, fill, manifest)
+            key, built = self.build(release, sha256, config, python, fill, damage)
         if not self.dry and not needed:
             self.repairs += damage
         units = self.units()
@@ -1304,13 +1320,14 @@ class App:
             found += [str(path)] if differs(path, text, mode) else []
         if config.credentials and mode_of(home / "credentials") != "0o700":
             found.append(str(home / "credentials"))
-        if not found or found[0] != f"files of {release}/app":
+        key = manifest.get("venv", "")
+        if not found or found[0] != f"files of {release}/app":  # with damaged files there is no telling what they want
             source = wants(home / "app", config.requirements)
             key = venv_key(python, self.host.machine(), source, config.server_requirements)
-            if os.path.realpath(home / "venv") != os.path.realpath(self.venvs_dir / key) or manifest.get("venv") != key:
-                found.append(f"{release}/venv")
-            elif not self.venv_sound(key, python):
-                found.append(f"virtualenv {key}")
+        if manifest.get("venv") != key or os.path.realpath(home / "venv") != os.path.realpath(self.venvs_dir / key):
+            found.append(f"{release}/venv")
+        elif not self.venv_sound(key, python):
+            found.append(f"virtualenv {key}")
         if manifest.get("site") and not (home / "site").is_dir():
             found.append(f"{release}/site")
         static = os.readlink(home / "static") if (home / "static").is_symlink() else None
@@ -1348,13 +1365,14 @@ class App:
         return None
 
     def build(
-        self, release: str, sha256: str, config: Config, python: str, fill: Callable[[Path], None], old: Json | None
+        self, release: str, sha256: str, config: Config, python: str, fill: Callable[[Path], None], damage: list[str]
     ) -> tuple[str, bool]:
-        """Make the release beside, then put it in place whole; or mend the one that stands, which may be serving.
+        """Make the release beside, then put it in place whole; or mend the `damage` of one that stands, and may serve.
 
-        `old` is the manifest of the latter. Returns the key of the virtualenv and whether that was built.
+        Returns the key of the virtualenv and whether that was built.
         """
         work, final = self.releases_dir / f".{release}.{os.getpid()}", self.releases_dir / release
+        old = self.manifest(release) if damage else None
         try:
             work.mkdir(parents=True)
             self.host.step("unpack")
@@ -1383,7 +1401,7 @@ class App:
             write_json(work / "manifest.json", {**known, **made, "lock_sha256": lock})
             self.host.step("units")
             self.write_units(release, config)
-            self.audit("repair" if old else "stage", release, **noted)
+            self.audit("repair" if old else "stage", release, **noted, **({"what": damage} if old else {}))
             if old:
                 refused = read_text(final / "refused.json")
                 if refused:
@@ -1517,7 +1535,8 @@ class App:
         if done.rc:
             output = re.sub(r"(https?://)[^/@\s]+@", r"\1****@", f"{done.out}\n{done.err}".strip())
             lines = [line for line in output.splitlines() if line and not line.startswith("Looking in")]
-            raise Refused(what, "\n".join(lines[-25:]), pip_remedy(output))
+            full = shutil.disk_usage(self.venvs_dir).free < 16 * 1024**2
+            raise Refused(what, "\n".join(lines[-25:]), FULL if full else pip_remedy(output))
 
     # --- activate, rollback, recover
 
@@ -1559,10 +1578,19 @@ class App:
         self.open_socket(state, units)
         intent = Intent(release, state.current, state.previous, how)
         self.host.step("intent")
-        write_json(self.intent_file, intent.as_json())
+        try:
+            write_json(self.intent_file, intent.as_json())
+        except OSError as error:  # a rollback must go on a full disk too; a recovery can do without
+            self.warnings.append(f"do not interrupt this: {error}")
         if plan.start:
             self.gate(release, state)
-        self.switch(intent)
+        try:
+            self.switch(intent)
+        except OSError:
+            self.restore(intent)
+            self.stop([release] if plan.switch else [])
+            erase(self.intent_file)
+            raise
         self.finish(intent, settings)
         after, seconds = self.state(), self.host.now() - began
         answer.update(current=after.current, previous=after.previous, active=list(after.active), changed=True)
@@ -1579,21 +1607,23 @@ class App:
                 )
 
     def open_socket(self, state: State, units: Units) -> None:
-        """See that the socket is open before a release starts: without it a release would start on another port."""
-        if units.get(self.socket, {}).get("ActiveState") == "active":
+        """See that the socket is open before a release starts: without it a release would get no connection."""
+        socket = self.socket_state(units)
+        if socket["active"] and not socket["stale"]:
             return
+        wrong = "does not listen where it should" if socket["active"] else "is not active"
         if state.running:
-            raise Refused(
-                f"{self.socket} is not active while {', '.join(state.running)} runs on it; no release can join",
-                remedy=f"an outage of seconds: systemctl stop '{self.name}@*' && systemctl start {self.socket}",
-            )
+            what = f"{self.socket} {wrong} while {', '.join(state.running)} runs on it: no release can join"
+            stop = f"systemctl stop {self.socket} '{self.name}@*'"
+            raise Refused(what, remedy=f"an outage of seconds: {stop}; flaskctl {self.name} activate ID")
+        since = self.host.now()
+        self.host.systemctl("stop", self.socket)
         self.host.systemctl("reset-failed", self.socket)
-        since, done = self.host.now(), self.host.systemctl("start", self.socket)
-        if done.rc:
+        if self.host.systemctl("start", self.socket).rc:
             said = essence(self.host.journal(self.socket, since), 5)
             users = self.host.run(["ss", "-Hltnp", f"sport = :{self.settings().get('port')}"]).out.strip()
             raise Refused(f"{self.socket} does not start", f"{said}\n{users}".strip(), "is its port taken? ss -ltnp")
-        self.repairs.append(f"started {self.socket}")
+        self.repairs.append(f"started {self.socket}: it {wrong}")
 
     def gate(self, release: str, state: State) -> None:
         """Start the release beside the one that serves; `systemctl start` succeeds when each worker is healthy."""
@@ -1712,10 +1742,10 @@ class App:
     def restore(self, intent: Intent) -> None:
         """Put the links back as they were before the activation."""
         for name, release in (("current", intent.origin), ("previous", intent.previous)):
-            if self.manifest(release):
-                link(self.base / name, f"releases/{release}")
-            else:
+            if not self.manifest(release):
                 erase(self.base / name)
+            elif self.linked(name) != release:
+                link(self.base / name, f"releases/{release}")
 
     def stop(self, releases: Sequence[str], wait: bool = True) -> None:
         """Stop releases with their workers and schedules; what they have accepted is answered first."""
@@ -1989,8 +2019,8 @@ def main(argv: Sequence[str], host: Host, stdin: IO[str], stdout: IO[str], stder
     except KeyboardInterrupt:
         failure = Refused("interrupted", remedy="the next stage, activate or rollback finishes or undoes what was cut")
     except OSError as error:
-        full = "the disk is full: flaskctl APP prune, or make room" if error.errno == 28 else ""
-        failure = Refused(f"{error.filename or base['command']}: {error.strerror}", remedy=full)
+        what = f"{error.filename or base['command']}: {error.strerror}"
+        failure = Refused(what, remedy=FULL if error.errno == errno.ENOSPC else "")
     if failure:
         code = failure.code
         answer = {"failed": True, "msg": failure.msg, "detail": failure.detail, "remedy": failure.remedy}

@@ -61,6 +61,7 @@ class FakeHost(flaskctl.Host):  # type: ignore[name-defined, misc]
         self.environments: list[Mapping[str, str]] = []
         self.steps: list[str] = []
         self.nginx_down = False
+        self.listens = {("127.0.0.1", 5000)}
         self.clock = 1_795_000_000.0
         self.units: Json = {}
         self.became: list[str] = []
@@ -173,7 +174,7 @@ class FakeHost(flaskctl.Host):  # type: ignore[name-defined, misc]
         return "3.11"
 
     def listening(self) -> set[tuple[str, int]]:
-        return {("127.0.0.1", 5000)}
+        return self.listens
 
     def attached(self, argv: Sequence[str]) -> int:
         self.became = list(argv)

@@ -399,13 +399,50 @@ def test_a_closed_socket_is_opened_first_but_not_under_a_release_that_runs(host:
     one, two = stage("v1"), stage("v2")
     host.set_unit("hello.socket", ActiveState="inactive")
     answer = call(host, "hello", "activate", one, "--json").json
-    assert answer["repairs"] == ["started hello.socket"]
+    assert answer["repairs"] == ["started hello.socket: it is not active"]
     host.set_unit("hello.socket", ActiveState="failed")
     result = call(host, "hello", "activate", two)
     assert (
         result.rc == 1 and f"hello.socket is not active while {one} runs on it" in result.err and "outage" in result.err
     )
     assert host.active() == [one]
+
+
+def test_a_socket_that_systemd_has_lost_takes_no_release_while_one_runs(host: FakeHost, stage: Stage) -> None:
+    one, two = stage("v1"), stage("v2")
+    call(host, "hello", "activate", one)
+    host.listens = set()
+    result = call(host, "hello", "activate", two)
+    assert result.rc == 1 and f"does not listen where it should while {one} runs on it" in result.err
+    assert not (base(host) / "releases" / two / "refused.json").exists()
+    host.set_unit(f"hello@{one}.service", ActiveState="inactive")
+    assert call(host, "hello", "activate", two, "--json").json["repairs"] == [
+        "started hello.socket: it does not listen where it should"
+    ]
+
+
+@pytest.mark.parametrize(("port", "stale"), [(5000, False), (5001, True)])
+def test_a_port_that_was_changed_in_the_settings_is_told_before_the_unit_is_written(
+    host: FakeHost, stage: Stage, port: int, stale: bool
+) -> None:
+    (host.root / "etc/flaskctl/hello.json").write_text(json.dumps({"port": port}))
+    assert call(host, "hello", "status", "--json").json["socket"]["stale"] is stale
+
+
+def test_of_the_addresses_that_are_listened_on_only_systemds_own_count(tmp_path: Path) -> None:
+    host = flaskctl.Host()
+    host.root = tmp_path
+    (tmp_path / "proc/net").mkdir(parents=True)
+    (tmp_path / "proc/net/tcp").write_text(
+        "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
+        "   0: 0100007F:1388 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 111 1 0\n"
+        "   1: 00000000:0050 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 222 1 0\n"
+        "   2: 0100007F:1389 0100007F:0050 01 00000000:00000000 00:00000000 00000000     0        0 333 1 0\n"
+    )
+    assert host.listening() == {("127.0.0.1", 5000), ("0.0.0.0", 80)}
+    (tmp_path / "proc/1/fd").mkdir(parents=True)
+    (tmp_path / "proc/1/fd/7").symlink_to("socket:[111]")
+    assert host.listening() == {("127.0.0.1", 5000)}
 
 
 def test_a_port_that_is_taken_stops_the_release_before_it_starts(host: FakeHost, stage: Stage) -> None:
@@ -536,7 +573,7 @@ def test_status_asks_systemd_once(host: FakeHost, stage: Stage) -> None:
             lambda host, release: (host.root / "etc/systemd/system/hello.socket").write_text(
                 "ListenStream=127.0.0.1:5001\n"
             ),
-            "does not listen where its unit file says",
+            "does not listen where it should",
         ),
     ],
 )

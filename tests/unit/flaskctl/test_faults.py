@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fake_host import FakeHost, archive, call, config, flaskctl, killed
@@ -273,6 +274,24 @@ def test_a_directory_without_a_manifest_is_no_release_and_gives_way(host: FakeHo
     assert call(host, "hello", "activate", release).rc == 0
 
 
+def test_each_of_several_damages_is_named(host: FakeHost, stage: Stage) -> None:
+    release = stage("v1")
+    home = base(host) / "releases" / release
+    key = os.path.basename(os.readlink(home / "venv"))
+    (home / "app/app.py").unlink()
+    flaskctl.erase(base(host) / "venvs" / key)
+    (home / "environment").chmod(0o777)
+    host.calls.clear()
+    stage("v1")
+    log = (host.root / "var/log/flaskctl/hello.jsonl").read_text().splitlines()
+    assert json.loads(log[-1])["event"] == "repair"
+    repairs = call(host, "hello", "stage", "--sha256", "0" * 64, "--config", "-", "--json", stdin=config()).json[
+        "repairs"
+    ]
+    assert repairs == []
+    assert json.loads(log[-1])["what"] == [f"files of {release}/app", str(home / "environment"), f"virtualenv {key}"]
+
+
 @pytest.mark.parametrize("command", ["stage", "activate"])
 def test_a_deleted_current_is_told_by_status_and_linked_again_by_the_next_command(
     host: FakeHost, stage: Stage, command: str
@@ -281,7 +300,9 @@ def test_a_deleted_current_is_told_by_status_and_linked_again_by_the_next_comman
     call(host, "hello", "activate", one)
     call(host, "hello", "activate", two)
     (base(host) / "current").unlink()
-    problems = call(host, "hello", "status", "--json").json["problems"]
+    status = call(host, "hello", "status", "--json").json
+    problems = status["problems"]
+    assert status["rollback"] == one
     assert problems == [f"there is no current release: flaskctl hello activate {two} puts it back"]
     if command == "stage":
         stage("v2")
@@ -344,9 +365,38 @@ def test_a_full_disk_is_named_with_its_remedy_and_leaves_no_half(
     assert result.rc == 1
     assert result.err == (
         "flaskctl: /srv/hello/releases/x: No space left on device\n"
-        "remedy: the disk is full: flaskctl APP prune, or make room\n"
+        "remedy: the disk is full: make room, flaskctl APP prune helps\n"
     )
     assert tree(host) == before
+
+
+@pytest.mark.parametrize("file", ["activating.json", "current", "previous"])
+def test_on_a_full_disk_a_rollback_goes_on_or_leaves_all_as_it_was(
+    host: FakeHost, stage: Stage, monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
+    one, two = stage("v1"), stage("v2")
+    call(host, "hello", "activate", one)
+    call(host, "hello", "activate", two)
+    real = {name: getattr(flaskctl.os, name) for name in ("open", "symlink")}
+
+    def full(name: str) -> Callable[..., Any]:
+        def fails(*args: Any, **kwargs: Any) -> Any:
+            if any(os.path.basename(str(arg)) == f".{file}.new" for arg in args):
+                raise OSError(28, "No space left on device")
+            return real[name](*args, **kwargs)
+
+        return fails
+
+    for name in real:
+        monkeypatch.setattr(flaskctl.os, name, full(name))
+    result = call(host, "hello", "rollback", "--json")
+    if file == "activating.json":
+        assert result.rc == 0 and "do not interrupt this" in result.json["warnings"][0]
+        assert links(host) == (one, two) and host.active() == [one]
+    else:
+        assert result.rc == 1 and "No space left" in result.json["msg"]
+        assert links(host) == (two, one) and host.active() == [two]
+        assert not (base(host) / "activating.json").exists()
 
 
 def test_the_audit_log_has_a_line_for_each_thing_that_was_done(host: FakeHost, stage: Stage) -> None:
