@@ -119,8 +119,10 @@ def up() -> None:
         raise Problem("No container engine answers: install one (on Debian or Ubuntu: sudo apt install docker.io).")
     if shutil.which("apt-get") is None:
         raise Problem("No container engine answers, and this is not Debian or Ubuntu: install Docker Engine first.")
-    if shutil.which("dockerd") is None or shutil.which("docker") is None:
+    if shutil.which("dockerd", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin") is None:
         apt_install(["docker.io", "iptables"])
+    if shutil.which("docker") is None:
+        apt_install(["docker-cli"])  # Debian 13 packages the command line apart
     if answers():
         return
     with step("starting a container engine (dockerd)"):
