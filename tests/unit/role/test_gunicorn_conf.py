@@ -113,8 +113,8 @@ class Instance:
             return message.decode(), sender == self.process.pid
         return None
 
-    def get(self, path: str, **headers: str) -> Answer:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+    def get(self, path: str, timeout: float = 5, **headers: str) -> Answer:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
         try:
             connection.request("GET", path, headers={name.replace("_", "-"): value for name, value in headers.items()})
             response = connection.getresponse()
@@ -188,7 +188,19 @@ REFUSED: dict[str, tuple[str, dict[str, Any], list[str]]] = {
         {"settings": {"workers": 2}},
         ["FileExistsError"],
     ),
+    # healthy when it is asked, dead a moment later; the one that would take its place is not started
+    "a crash right after the start": (
+        "import os, threading\ndef crash():\n    print('out of cheese', flush=True)\n    os._exit(7)\n"
+        "threading.Timer(0.2, crash).start()\n" + answering("200 OK", body="b'served'"),
+        {"settings": {"workers": 2}},
+        ["out of cheese", "exited with code 7"],
+    ),
 }
+# the first worker is healthy long before the second fails
+LATE = (
+    "import os, time\ntry:\n    os.open('first', os.O_CREAT | os.O_EXCL)\nexcept FileExistsError:\n"
+    "    time.sleep(1)\n    raise\n" + answering("200 OK", body="b'served'")
+)
 HANGS = "import time\ntime.sleep(60)\n"
 
 
@@ -314,6 +326,17 @@ def test_a_release_that_cannot_serve_is_refused_with_the_reason(instances: dict[
     assert instance.stop() != 0
     missing = [words for words in REFUSED[case][2] if words not in instance.said()]
     assert not missing, instance.said()
+
+
+@pytest.mark.parametrize("case", ["a crash right after the start", "late"])
+def test_a_refused_release_has_answered_nobody(tmp_path: Path, case: str) -> None:
+    app, values = (LATE, {}) if case == "late" else REFUSED[case][:2]
+    instance = Instance(tmp_path, app, {**values, "settings": {"workers": 2, "graceful_timeout": 1}})
+    answers = []
+    while instance.ready(0.02) is None and instance.process.poll() is None:
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            answers.append(instance.get("/", timeout=0.05))
+    assert instance.stop() is not None and answers == [], instance.said()
 
 
 def test_a_release_that_hangs_never_gets_ready(instances: dict[str, Instance]) -> None:
