@@ -175,13 +175,19 @@ class Workshop:
         self.made = 0
         self.session = f"{time.time_ns()}\n"  # in each source: a second run on the same hosts makes other releases
 
-    def source(self, version: str, files: Mapping[str, str | None] | None = None, append: str = "") -> Path:
-        """The source of one version: the load app with its version, other files (None: removed) and code at its end."""
+    def source(
+        self, version: str, files: Mapping[str, str | None] | None = None, append: str = "", stylesheet: bool = True
+    ) -> Path:
+        """The source of one version: the load app with its version, other files (None: removed) and code at its end.
+
+        With a stylesheet of its own name, or all versions have files of the same names.
+        """
         self.made += 1
         tree = self.place / f"source-{self.made}"
         shutil.copytree(APP, tree, ignore=shutil.ignore_patterns("__pycache__"))
         texts: dict[str, str | None] = {"session.txt": self.session, "version.txt": f"{version}\n"}
-        texts |= {f"static/app.{version}.css": f"/* {version} */\n", **(files or {})}
+        texts |= {f"static/app.{version}.css": f"/* {version} */\n"} if stylesheet else {}
+        texts |= files or {}
         for name, text in texts.items():
             if text is None:
                 (tree / name).unlink()
@@ -198,8 +204,10 @@ class Workshop:
         packed: Path = pack(list(directory_entries(source, list(BUILT_IN_EXCLUDES))), self.place).path
         return packed
 
-    def version(self, version: str, files: Mapping[str, str | None] | None = None, append: str = "") -> Path:
-        return self.archive(self.source(version, files, append))
+    def version(
+        self, version: str, files: Mapping[str, str | None] | None = None, append: str = "", stylesheet: bool = True
+    ) -> Path:
+        return self.archive(self.source(version, files, append, stylesheet))
 
     def crafted(self, name: str, members: Iterable[tuple[tarfile.TarInfo, bytes]]) -> Path:
         """An archive that the role's own code would never make."""

@@ -4,28 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.load.fleet import Books, Host, Workshop, hosts_of_inventory
+from tests.load.fixtures import hosts, place, workshop
+from tests.load.fleet import Books, Host
+
+__all__ = ["hosts", "place", "workshop"]
 
 BOOKS: list[Books] = []
-
-
-@pytest.fixture(scope="session")
-def hosts() -> list[Host]:
-    return hosts_of_inventory()
-
-
-@pytest.fixture(scope="session")
-def workshop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
-    return Workshop(tmp_path_factory.mktemp("workshop"))
-
-
-@pytest.fixture(scope="session")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("playbooks")
 
 
 @pytest.fixture(scope="session")
