@@ -17,8 +17,10 @@ import pytest
 from tests.load.client import STATIC
 from tests.load.fleet import APP, BASE, NAME, Answer, Books, Host, Json, Workshop, on_all, play
 
-# Seconds that a short request may take. See docs/reliability.md for what was measured where.
-BOUND = float(os.environ.get("LOAD_BOUND", "0.25"))
+# Seconds. One short request in a thousand may take longer than 0.25 s, none longer than this: where other programs take
+# the processors, single requests wait for those. A release that users wait for costs each of them a half second or more.
+# LOAD_BOUND=0.25 on a machine that does nothing else; docs/reliability.md says what was measured where.
+BOUND = float(os.environ.get("LOAD_BOUND", "1.0"))
 LOCK = (APP / "requirements.txt").read_text()
 SIX = "six==1.17.0 --hash=sha256:4721f391ed90541fddacab5acf947aa0d3dc7d27b2e1e8eda2be8970586c3274\n"
 
@@ -349,7 +351,7 @@ def test_no_request_failed_none_was_slow_and_each_was_answered_by_a_good_release
         answered = {release: seen.versions for release, seen in report.releases.items()}
         assert not set(answered) & books.refused, f"a refused release has answered: {report}"
         assert {release: [books.released.get(release)] for release in answered} == answered
-        assert report.slowest <= BOUND, str(report)
+        assert report.slowest <= BOUND and report.over <= report.requests / 1000, str(report)
     outside = [report for name, report in books.reports.items() if "inside" not in name]
     for report in outside:
         assert report.versions == set(books.released.values()), "each version that was released has answered"

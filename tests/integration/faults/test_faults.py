@@ -1,0 +1,349 @@
+"""Whatever breaks in the middle of a release: users are served, and the next run ends where an undisturbed one does.
+
+`make test` takes a sample of the steps and tasks at which something is killed, one of each kind; FAULTS=all takes all.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from tests.integration.faults.conftest import Patient
+from tests.load.fleet import BASE, NAME, REPOSITORY, Row, play, playbook_argv, playbook_environment
+
+ALL = os.environ.get("FAULTS") == "all"
+SHORT_USERS = ("--users", "get=3,get-new=2,post=2,static=1")
+
+
+def engine() -> ModuleType:
+    """flaskctl, for the names of its steps."""
+    path = REPOSITORY / "roles/flask_gunicorn_nginx/files/flaskctl.py"
+    spec = importlib.util.spec_from_file_location("flaskctl", path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+STEPS: tuple[str, ...] = engine().STEPS
+STAGE: tuple[str, ...] = engine().STAGE_STEPS
+ACTIVATE = tuple(step for step in STEPS if step not in STAGE and "-" not in step)
+IN_VENV = ("venv", "dependencies", "venv-complete")  # met only where the lock file is new
+SAMPLE = ("unpack", "dependencies", "publish", "intent", "started", "previous", "drain", "done", "prune-release")
+
+
+def steps(of: tuple[str, ...]) -> list[str]:
+    return [step for step in of if ALL or step in SAMPLE]
+
+
+def nobody_noticed(rows: list[Row], lost: int = 0) -> None:
+    """Assert that no more requests failed than were in the hands of what was killed."""
+    for row in rows:
+        assert row.failed <= lost, f"{row.what}: {row.failed} of {row.requests} failed: {row.slowest_is}"
+        assert row.requests > 0
+
+
+# The app
+
+
+def master(patient: Patient) -> str:
+    release = patient.host.status()["current"]
+    return patient.host.run(f"systemctl show -p MainPID --value {NAME}@{release}.service")
+
+
+def test_kill_9_of_a_worker(patient: Patient) -> None:
+    patient.books.close()
+    patient.books.open(*SHORT_USERS)
+    pid = master(patient)
+    with patient.books.row("kill -9 of a worker") as rows:
+        time.sleep(2)
+        patient.host.run(f"kill -9 $(cut -d' ' -f1 /proc/{pid}/task/{pid}/children)")
+        time.sleep(6)
+    nobody_noticed(rows, lost=2)  # a short request can be in its hands
+    assert master(patient) == pid
+    assert len(patient.host.run(f"cat /proc/{pid}/task/{pid}/children").split()) >= 2
+
+
+def test_kill_9_of_the_master(patient: Patient) -> None:
+    pid = master(patient)
+    with patient.books.row("kill -9 of the master") as rows:
+        time.sleep(2)
+        patient.host.run(f"kill -9 {pid}")
+        time.sleep(8)
+    nobody_noticed(rows, lost=4)
+    assert max(row.slowest for row in rows) < 8, "they waited in the queue of the socket"
+    assert master(patient) not in (pid, "0")
+    patient.books.close()
+    patient.books.open()
+    patient.is_as_undisturbed()
+
+
+# flaskctl
+
+
+def killed(patient: Patient, step: str, *words: str) -> None:
+    """Run flaskctl with a SIGKILL at this step."""
+    patient.allow_faults()
+    answer = patient.host.flaskctl(*words, environment={"FLASKCTL_KILL_AT": step})
+    assert answer.rc == 137, f"{step} was not met: {answer}"
+
+
+@pytest.mark.parametrize("step", steps(STAGE))
+def test_flaskctl_killed_while_it_stages_at(step: str, patient: Patient) -> None:
+    lock = {"requirements.txt": f"# for {step}\n" + (REPOSITORY / "tests/load/app/requirements.txt").read_text()}
+    version = patient.next_version(dict(lock) if step in IN_VENV else None)
+    path = patient.put()
+    before = patient.host.status()
+    with patient.books.row(f"SIGKILL of flaskctl, stage at {step}") as rows:
+        killed(patient, step, "stage", path)
+        after = patient.host.status()
+        assert (after["current"], after["active"]) == (before["current"], before["active"])
+        assert not after["locked"], "the kernel lets go of the lock of a killed process"
+        patient.again(version)
+    nobody_noticed(rows)
+
+
+@pytest.mark.parametrize("step", steps(ACTIVATE))
+def test_flaskctl_killed_while_it_activates_at(step: str, patient: Patient) -> None:
+    version = patient.next_version()
+    staged = patient.host.stage(patient.archive)
+    assert staged.rc == 0, staged.story
+    with patient.books.row(f"SIGKILL of flaskctl, activate at {step}") as rows:
+        killed(patient, step, "activate", staged.data["id"])
+        patient.again(version)
+    nobody_noticed(rows)
+
+
+@pytest.mark.parametrize("step", steps(("prune-release", "prune-venv")))
+def test_flaskctl_killed_while_it_prunes_at(step: str, patient: Patient) -> None:
+    version = patient.next_version(
+        {"requirements.txt": "# for the prune\n" + lock_file()} if step == "prune-venv" else None
+    )
+    patient.release()
+    if step == "prune-venv":  # so that the virtualenv is used by no release that stays
+        for _ in range(2):
+            version = patient.next_version()
+            patient.release()
+    with patient.books.row(f"SIGKILL of flaskctl, prune at {step}") as rows:
+        killed(patient, step, "prune", "--keep", "2")
+        patient.again(version)
+    nobody_noticed(rows)
+
+
+def lock_file() -> str:
+    return (REPOSITORY / "tests/load/app/requirements.txt").read_text()
+
+
+def test_two_releases_at_once_one_wins_and_the_other_names_the_holder(patient: Patient) -> None:
+    version = patient.next_version()
+    staged = patient.host.stage(patient.archive)
+    argv = ["docker", "exec", patient.host.name, "flaskctl", NAME, "activate", str(staged.data["id"])]
+    with patient.books.row("two releases at once") as rows:
+        with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as first:
+            while not patient.host.status()["locked"]:
+                assert first.poll() is None, first.stdout and first.stdout.read()
+            second = patient.host.flaskctl("rollback")
+            assert second.rc == 75, second
+            assert f"flaskctl {NAME} activate {staged.data['id']}" in second.data["msg"]
+            assert "pid" in second.data["msg"] and "since" in second.data["msg"]
+        assert first.returncode == 0
+        assert patient.host.version() == version
+        patient.is_as_undisturbed()
+    nobody_noticed(rows)
+
+
+# The control node
+
+TASKS = ["Unpack the release", "Start the release"]
+MORE_TASKS = [
+    "Ask whether the host has the release",
+    "Send the archive",
+    "Install the units",
+    "Install the site",
+    "Ask through nginx",
+]
+
+
+@pytest.mark.parametrize("task", [*TASKS, *(MORE_TASKS if ALL else [])])
+def test_ansible_playbook_killed_at(task: str, patient: Patient, small: Patient, place: Path) -> None:
+    patient.number += 1
+    source = patient.workshop.source(str(patient.number), stylesheet=False)
+    variables = {"flask_gunicorn_nginx_source": str(source)}
+    options = ["--limit", patient.host.name]
+    with patient.books.row(f"SIGKILL of ansible-playbook at {task}") as rows:
+        run = subprocess.Popen(
+            playbook_argv(variables, place, options=options),
+            cwd=REPOSITORY,
+            env={**playbook_environment(), "PYTHONUNBUFFERED": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        assert run.stdout
+        said = []
+        for line in run.stdout:
+            said.append(line)
+            if line.startswith("TASK [") and task in line:
+                break
+        else:
+            raise AssertionError(f"no task {task}:\n{''.join(said)}")
+        time.sleep(1)
+        os.killpg(run.pid, signal.SIGKILL)
+        run.wait()
+        while patient.host.status()["locked"]:  # what runs on the host goes on without the control node
+            time.sleep(0.3)
+        played = play(variables, place, options=options)
+        assert played.rc == 0, played.out
+        assert patient.host.version() == str(patient.number)
+        patient.is_as_undisturbed()
+    nobody_noticed(rows)
+
+
+# The power
+
+
+@pytest.mark.parametrize(
+    ("step", "words"),
+    [
+        ("publish", "stage"),
+        ("started", "activate"),
+        ("drain", "activate"),
+        *([("dependencies", "stage"), ("current", "activate"), ("done", "activate")] if ALL else []),
+    ],
+)
+def test_power_cut_in_the_middle_of(step: str, words: str, patient: Patient) -> None:
+    before = patient.host.version()
+    files = {"requirements.txt": f"# cut at {step}\n" + lock_file()} if step in IN_VENV else None
+    version = patient.next_version(dict(files) if files else None)
+    what = patient.put()
+    if words == "activate":
+        what = str(patient.host.stage(patient.archive).data["id"])
+    patient.allow_faults()
+    argv = ["docker", "exec", "-e", f"FLASKCTL_HANG_AT={step}", patient.host.name, "flaskctl", NAME, words, what]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as hanging:
+        with patient.books.row(f"flaskctl hangs, {words} at {step}") as rows:
+            time.sleep(10)
+            assert hanging.poll() is None and patient.host.status()["locked"], f"{step} was not met"
+        nobody_noticed(rows)
+        patient.power_cut()
+        hanging.wait()
+    answered = patient.host.version()
+    assert answered in ((before, version) if words == "activate" else (before,)), "old or new, never neither"
+    with patient.books.row(f"the run after a power cut, {words} at {step}") as rows:
+        assert patient.host.run(f"systemctl is-active {NAME}.socket") == "active"
+        patient.again(version)
+    nobody_noticed(rows)
+
+
+# The disk
+
+
+@pytest.mark.parametrize(
+    ("where", "left"), [("fetch", 0), ("unpack", 300_000), ("virtualenv", 8_000_000), ("switch", 0)]
+)
+def test_disk_full_at(where: str, left: int, small: Patient) -> None:
+    files: dict[str, str | None] = {"large.txt": "x" * 2_000_000}
+    if where == "virtualenv":
+        files = {"requirements.txt": "# on a full disk\n" + lock_file()}
+    version = small.next_version(files)
+    before = small.host.status()
+    staged = small.host.stage(small.archive).data.get("id") if where == "switch" else ""
+    path = "" if where in ("fetch", "switch") else small.put()
+    with small.books.row(f"disk full at {where}") as rows:
+        small.host.run("dd if=/dev/zero of=/srv/filler bs=1M status=none", check=False)
+        small.host.run(f"truncate -s -{left} /srv/filler")
+        try:
+            if where == "fetch":
+                path = f"{BASE}/incoming/{small.archive.name}"
+                small.host.run(f"mkdir -p {BASE}/incoming")
+                small.host.run(f"cat > {path}", small.archive.read_bytes(), check=False)
+                answer = small.host.flaskctl("stage", path)
+            else:
+                answer = small.host.flaskctl(*(["activate", str(staged)] if staged else ["stage", path]))
+        finally:
+            small.host.run("rm /srv/filler")
+        assert answer.rc == 1, answer
+        if where != "fetch":
+            assert "No space left" in answer.story or "disk is full" in answer.story, answer.story
+        after = small.host.status()
+        assert (after["current"], after["active"]) == (before["current"], before["active"])
+        small.again(version)
+        version = small.next_version()  # without the large file
+        small.release()
+        version = small.next_version()
+        small.again(version)
+    nobody_noticed(rows)
+
+
+# Careless hands
+
+
+def damaged(patient: Patient, what: str, command: str, words: str) -> None:
+    """Damage the host, let the next run mend it, and see that it says so."""
+    with patient.books.row(what) as rows:
+        patient.host.run(command)
+        time.sleep(1)
+        mended = patient.host.flaskctl("stage")
+        assert mended.rc == 0, mended.story
+        assert mended.data["changed"] and words in str(mended.data["repairs"]), mended.data["repairs"]
+        assert patient.host.flaskctl("stage").data["changed"] is False, "once"
+        patient.is_as_undisturbed()
+    nobody_noticed(rows)
+
+
+def test_a_deleted_virtualenv(patient: Patient) -> None:
+    key = patient.host.run(f"basename $(readlink {BASE}/current/venv)")
+    damaged(patient, "the virtualenv deleted", f"rm -r {BASE}/venvs/{key}", key)
+
+
+def test_a_deleted_current(patient: Patient) -> None:
+    damaged(patient, "the link `current` deleted", f"rm {BASE}/current", "current")
+
+
+def test_an_environment_that_anybody_may_read(patient: Patient) -> None:
+    damaged(patient, "chmod 777 on the environment", f"chmod 777 {BASE}/current/environment", "environment")
+
+
+def test_a_changed_file_of_the_app(patient: Patient) -> None:
+    damaged(patient, "a file of the app changed", f"echo >> {BASE}/current/app/version.txt", "app")
+
+
+def test_a_hand_edited_unit_and_a_deleted_site_are_put_back_by_the_playbook(patient: Patient, place: Path) -> None:
+    patient.number += 1
+    source = patient.workshop.source(str(patient.number), stylesheet=False)
+    variables, options = {"flask_gunicorn_nginx_source": str(source)}, ["--limit", patient.host.name]
+    assert play(variables, place, options=options).rc == 0
+    unit = f"/etc/systemd/system/{NAME}@.service"
+    with patient.books.row("the unit edited by hand, the site deleted") as rows:
+        patient.host.run(f"echo 'Environment=BY_HAND=1' >> {unit}; rm /etc/nginx/sites-enabled/{NAME}.conf")
+        played = play(variables, place, options=options)
+        assert played.rc == 0, played.out
+        assert played.changed("Install the units") and played.changed("Install the site")
+        assert "BY_HAND" not in patient.host.run(f"cat {unit}")
+        patient.is_as_undisturbed()
+    nobody_noticed(rows)
+
+
+def test_port_taken(patient: Patient) -> None:
+    """An outage of somebody's making: no user is on the host. The message names the port, the next run ends it."""
+    patient.books.close()
+    version = patient.next_version()
+    staged = patient.host.stage(patient.archive)
+    host = patient.host
+    host.run(f"systemctl stop {NAME}.socket '{NAME}@*.service' {NAME}.service")
+    listen = "import socket, time; s = socket.create_server(('127.0.0.1', 5000)); time.sleep(600)"
+    host.run(f'systemd-run --quiet --unit=squatter python3 -c "{listen}"; sleep 1')
+    answer = host.flaskctl("activate", staged.data["id"])
+    assert answer.rc == 1 and f"{NAME}.socket does not start" in answer.data["msg"]
+    assert "5000" in answer.story and "python3" in answer.story, answer.story
+    host.run("systemctl stop squatter.service")
+    patient.again(version)
+    patient.books.open()
