@@ -1,0 +1,158 @@
+"""What an app can be, and how several live on one host. The hosts and apps: molecule/shapes."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.integration.asking import Site
+
+SHAPES = Path(__file__).parents[3] / "molecule/shapes"
+APPS = ("mounted", "routes", "factory", "revision", "wheel")
+
+
+class Values(yaml.SafeLoader):
+    """Reads Ansible's !unsafe as the text that it marks."""
+
+
+Values.add_constructor("!unsafe", lambda loader, node: loader.construct_scalar(node))  # type: ignore[no-untyped-call]
+HOSTILE: dict[str, str] = yaml.load((SHAPES / "hostile.yml").read_text(), Values)["hostile"]  # noqa: S506
+
+
+def app(host: Any, name: str) -> Site:
+    return Site(host, name, f"{name}.test")
+
+
+@pytest.fixture
+def mounted(host: Any) -> Site:
+    return app(host, "mounted")
+
+
+@pytest.fixture
+def routes(host: Any) -> Site:
+    return app(host, "routes")
+
+
+@pytest.mark.parametrize("name", APPS)
+def test_each_app_answers_for_its_own_name_with_its_own_release(host: Any, name: str) -> None:
+    site = app(host, name)
+    answer = site.get("/api/page" if name in ("mounted", "routes") else "/")
+    assert (answer.status, answer.release) == (200, site.current)
+    assert site.flaskctl("verify")["id"] == site.current
+
+
+def test_an_app_below_a_path_builds_its_addresses_with_it(mounted: Site) -> None:
+    said = mounted.get("/api/").json
+    assert (said["script_name"], said["url_for_page"]) == ("/api", "/api/page")
+    assert said["url"] == "http://mounted.test/api/"
+
+
+def test_routes_that_carry_the_path_get_it_as_it_is(routes: Site) -> None:
+    said = routes.get("/api/").json
+    assert (said["script_name"], said["url_for_page"]) == ("", "/api/page")
+
+
+@pytest.mark.parametrize("name", ["mounted", "routes"])
+def test_the_path_without_its_slash_leads_to_the_app_and_nothing_else_does(host: Any, name: str) -> None:
+    site = app(host, name)
+    answer = site.get("/api?a=b")
+    assert (answer.status, answer.headers["location"]) == (308, "/api/?a=b")
+    assert [site.get(path).status for path in ("/", "/page", "/apix")] == [404, 404, 404]
+
+
+def test_what_nginx_says_of_the_client_arrives_and_what_the_client_says_does_not(mounted: Site) -> None:
+    spoofed = {
+        "X-Forwarded-For": "6.6.6.6",
+        "X-Forwarded-Proto": "https",
+        "X-Forwarded-Host": "evil.test",
+        "X-Forwarded-Prefix": "/evil",
+        "X-Real-IP": "6.6.6.6",
+        "X-Script-Name": "/evil",
+        "Forwarded": "for=6.6.6.6",
+        "Proxy": "evil",
+    }
+    headers = mounted.get("/api/", host="mounted.test:8080", headers=spoofed).json["headers"]
+    given = {name.removeprefix("HTTP_"): value for name, value in headers.items()}
+    assert given["HOST"] == "mounted.test:8080"
+    assert (given["X_REAL_IP"], given["X_FORWARDED_FOR"]) == ("127.0.0.1", "127.0.0.1")
+    assert given["X_FORWARDED_PROTO"] == "http"
+    assert not [value for value in given.values() if "6.6.6.6" in value or "evil" in value]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_value_arrives_byte_for_byte_in_environment_and_credential(mounted: Site, name: str) -> None:
+    given = mounted.get("/api/given").json
+    for kind in ("environment", "credentials"):
+        assert base64.b64decode(given[kind][name]).decode() == HOSTILE[name], kind
+
+
+def test_no_value_makes_a_variable_of_its_own(mounted: Site) -> None:
+    environment = mounted.get("/api/given").json["environment"]
+    assert "EVIL" not in environment
+    assert base64.b64decode(environment["LONG"]) == b"x" * 100_000
+
+
+def test_secrets_are_in_files_of_root_alone(mounted: Site) -> None:
+    release = f"/srv/mounted/releases/{mounted.current}"
+    found = mounted.root(f"find {release}/environment {release}/config.json {release}/credentials -printf '%m %u %P\\n'")
+    assert found
+    assert {line.split()[0] for line in found.splitlines()} <= {"600", "700"}
+    assert {line.split()[1] for line in found.splitlines()} == {"root"}
+
+
+@pytest.mark.parametrize("name", ["factory", "wheel"])
+def test_an_installed_package_is_served_with_its_own_files_by_nginx(host: Any, name: str) -> None:
+    site = app(host, name)
+    assert site.get("/").body == "flaskr 1.4.0 /static/style.css"
+    style = site.get("/static/style.css")
+    assert (style.status, style.release, style.body) == (200, None, "body { color: teal }\n")
+
+
+def test_the_project_itself_is_in_the_release_and_not_in_the_virtualenv_that_releases_share(host: Any) -> None:
+    site = app(host, "factory")
+    home = f"/srv/factory/releases/{site.current}"
+    assert site.root(f"ls -d {home}/site/flaskr")
+    assert not site.root(f"find -L {home}/venv/lib -maxdepth 3 -iname 'flaskr*'")
+
+
+def test_a_revision_is_served_and_not_what_the_directory_holds_since(host: Any) -> None:
+    site = app(host, "revision")
+    assert site.get("/").body == "from a revision"
+    releases = site.flaskctl("releases")["releases"]
+    assert len([item for item in releases if len(item.get("revision") or "") == 40]) == 1, releases
+
+
+def test_workers_and_schedules_run_as_the_release(routes: Site) -> None:
+    units = routes.root("systemctl list-units --plain --no-legend 'routes.*'")
+    for unit in ("worker-1", "worker-2"):
+        assert f"routes.{unit}@{routes.current}.service loaded active running" in " ".join(units.split()), units
+    assert f"routes.nightly@{routes.current}.timer" in units
+    routes.root(f"systemctl start routes.nightly@{routes.current}.service")
+    assert "/api/page" in routes.root(f"journalctl --no-pager -q -u routes.nightly@{routes.current}.service")
+
+
+class TestAnAppThatWasRemoved:
+    def test_nothing_of_it_is_left_but_what_it_wrote(self, host: Any) -> None:
+        site = app(host, "mounted")
+        found = site.root(
+            "find / -xdev \\( -path /proc -o -path /sys \\) -prune -o \\( -name 'leaving*' -o -path '*/leaving/*' \\) -print"
+        )
+        kept = {"/var/lib/leaving", "/var/lib/leaving/kept"}
+        # logs are not of the app but of what happened; logrotate takes them
+        assert {path for path in found.splitlines() if not path.startswith("/var/log/nginx/")} == kept
+        assert not site.root("getent passwd leaving; getent group leaving; ss -ltnH | grep ':5006 '", check=False)
+        assert not site.root("systemctl list-units --all --plain --no-legend 'leaving*'")
+
+    def test_the_distributions_default_site_is_back(self, host: Any) -> None:
+        answer = Site(host).get("/", host="leaving.test")
+        assert "Welcome to nginx" in answer.body
+
+    def test_purging_takes_what_it_wrote(self, host: Any) -> None:
+        site = Site(host, "leaving")
+        assert site.flaskctl("remove", "--purge")["changed"]
+        assert not site.root("ls -d /var/lib/leaving", check=False).startswith("/var/lib/leaving")
+        assert not site.flaskctl("remove", "--purge")["changed"]
