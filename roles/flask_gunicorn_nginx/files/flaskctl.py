@@ -802,7 +802,7 @@ class Host:
         found: Units = {}
         for block in self.systemctl("show", f"--property={wanted}", "--", *units).out.split("\n\n"):
             unit = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
-            found[unit.get("Id", "")] = unit
+            found.update({unit["Id"]: unit} if "Id" in unit else {})
         return found
 
     def journal(self, unit: str, since: float) -> str:
@@ -956,10 +956,12 @@ class App:
         return State(*links, tuple(running), tuple(active), tuple(jobs), intent)
 
     def events(self) -> list[Json]:
+        """Return the lines of the audit log; none for one who may not read it."""
         found = []
-        for line in (read_text(self.audit_file) or "").splitlines():
-            with contextlib.suppress(ValueError):
-                found.append(json.loads(line))
+        with contextlib.suppress(PermissionError):
+            for line in (read_text(self.audit_file) or "").splitlines():
+                with contextlib.suppress(ValueError):
+                    found.append(json.loads(line))
         return [event for event in found if isinstance(event, dict)]
 
     def last_activated(self) -> str | None:
@@ -977,11 +979,8 @@ class App:
         matches = [release for release in ids if wanted and release.startswith(wanted)]
         if len(matches) == 1:
             return matches[0]
-        what = (
-            f"{wanted} is the beginning of {len(matches)} releases"
-            if matches
-            else f"{self.name} has no release {wanted}"
-        )
+        what = f"{wanted} is the beginning of {len(matches)} releases"
+        what = what if matches else f"{self.name} has no release {wanted}"
         raise Refused(what, remedy=f"releases here: {', '.join(ids) or 'none'}")
 
     def socket_state(self, units: Units) -> Json:
@@ -1282,8 +1281,11 @@ class App:
         if not self.dry and not needed:
             self.repairs += damage
         units = self.units()
-        mended = f", {'would mend' if self.dry else 'mended'}: {', '.join(damage)}" if damage else ""
-        would = "would stage" if self.dry else "staged"
+        msg = f"{'would stage' if self.dry else 'staged'} {release}"
+        if manifest:
+            mended = f", {'would mend' if self.dry else 'mended'}: {', '.join(damage)}"
+            msg = f"{release} is staged" + (mended if damage else "")
+        msg = f"{release} needs its archive" if needed else msg
         return {
             "id": release,
             **self.where(self.state(units), units),
@@ -1296,11 +1298,7 @@ class App:
             "python": python,
             "ipv6": bool(read_text(self.host.path("/proc/net/if_inet6"))),
             "venv": {"key": key, "built": built},
-            "msg": f"{release} needs its archive"
-            if needed
-            else f"{release} is staged{mended}"
-            if manifest
-            else f"{would} {release}",
+            "msg": msg,
         }
 
     def versions(self) -> Json:
@@ -1394,7 +1392,8 @@ class App:
             elif config.static_dir:
                 self.warnings.append(f"there is no directory {config.static_dir} in the source: no static files")
             self.host.step("manifest")
-            noted = {key: config.notes.get(key, "") for key in ("by", "from", "revision")}
+            noted = {name: config.notes.get(name, "") for name in ("by", "from", "revision")}
+            noted["by"] = noted["by"] or self.host.who()
             known = {"id": release, "app": self.name, "when": utc(self.host.now()), **noted, **(old or {})}
             made = {"archive_sha256": sha256, "venv": key, "python": python, "site": source.project, "files": files}
             lock = hashlib.sha256(canonical(source.texts)).hexdigest()
@@ -1765,9 +1764,15 @@ class App:
             return
         for path in self.releases_dir.glob(".*"):
             erase(path)
+        if state.intent and plan.action == "finish" and state.intent.to not in state.active:
+            workers = self.processes(state.intent.to, ".service")
+            if (
+                self.host.systemctl("start", self.unit(state.intent.to), *workers).rc
+                and state.intent.to != state.intent.origin
+            ):
+                why = f"{state.intent.to}, cut after the switch, does not start"
+                plan = Recovery("undo", state.intent.origin, (state.intent.to,), why)
         if state.intent and plan.action == "finish":
-            if state.intent.to not in state.active:
-                self.host.systemctl("start", self.unit(state.intent.to), *self.processes(state.intent.to, ".service"))
             try:
                 self.switch(state.intent)
                 self.finish(state.intent, self.settings())
@@ -1818,6 +1823,9 @@ class App:
             self.host.step("prune-release")
             erase(self.releases_dir / release / "manifest.json")  # without it, what a kill leaves is no release
             erase(self.releases_dir / release)
+        for path in (self.base / "incoming").glob("*"):  # of a stage that failed
+            if self.host.now() - path.stat().st_mtime > 24 * 3600:
+                erase(path)
         kept = {release.id for release in self.releases()}
         for path in [path for path in self.releases_dir.glob("*") if path.name not in kept]:
             erase(path)

@@ -616,6 +616,25 @@ def test_prune_keeps_what_serves_what_a_rollback_needs_and_their_virtualenvs(hos
     assert call(host, "hello", "prune", "--keep", "0").rc == 2
 
 
+def test_prune_removes_an_archive_that_a_failed_stage_left_a_day_ago(host: FakeHost) -> None:
+    incoming = base(host) / "incoming"
+    incoming.mkdir()
+    for name, age in (("old", 90_000), ("new", 60)):
+        (incoming / name).write_text("x")
+        os.utime(incoming / name, (host.now() - age, host.now() - age))
+    call(host, "hello", "prune")
+    assert [path.name for path in incoming.iterdir()] == ["new"]
+
+
+def test_an_archive_in_the_directory_of_the_role_is_gone_after_staging(host: FakeHost) -> None:
+    (base(host) / "incoming").mkdir()
+    path = archive(base(host) / "incoming" / "x.tar.gz", {"requirements.txt": "flask\n"})
+    assert call(host, "hello", "stage", str(path), "--config", "-", "--dry-run", stdin=config()).rc == 0
+    assert path.exists()
+    assert call(host, "hello", "stage", str(path), "--config", "-", stdin=config()).rc == 0
+    assert not path.exists()
+
+
 def test_a_dry_run_of_prune_and_remove_only_tells(host: FakeHost, stage: Stage) -> None:
     for number in range(4):
         stage(f"v{number}")
@@ -698,6 +717,24 @@ def test_what_changes_the_host_needs_root_and_status_does_not(host: FakeHost) ->
     result = call(host, "hello", "rollback")
     assert result.rc == 1 and "needs root" in result.err and "sudo flaskctl hello rollback" in result.err
     assert call(host, "hello", "status").rc == 0
+
+
+def test_status_does_without_an_audit_log_that_one_may_not_read(
+    host: FakeHost, stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = stage("v1"), stage("v2")
+    call(host, "hello", "activate", one)
+    call(host, "hello", "activate", two)
+    real = flaskctl.read_text
+
+    def refuse(path: Path) -> object:
+        if path.suffix == ".jsonl":
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(flaskctl, "read_text", refuse)
+    answer = call(host, "hello", "status", "--json").json
+    assert (answer["current"], answer["rollback"], answer["since"]) == (two, one, None)
 
 
 def test_help_tells_the_exit_codes(capsys: pytest.CaptureFixture[str], host: FakeHost) -> None:

@@ -119,6 +119,18 @@ def test_a_cut_release_that_nginx_does_not_get_to_see_is_undone_by_the_next_run(
     assert links(host)[0] == one and host.active() == [one]
 
 
+def test_a_cut_release_that_no_longer_starts_gives_way_to_the_one_that_serves(host: FakeHost, stage: Stage) -> None:
+    one, two = stage("v1"), stage("v2")
+    call(host, "hello", "activate", one)
+    assert killed(host, "verify", "hello", "activate", two)
+    host.set_unit(f"hello@{two}.service", ActiveState="activating")  # in a crash loop
+    host.broken[two] = "import"
+    stage("v3")
+    assert links(host) == (one, "") and host.active() == [one]
+    assert host.units[f"hello@{two}.service"]["ActiveState"] == "inactive"
+    assert not (base(host) / "activating.json").exists()
+
+
 @pytest.mark.parametrize("step", ["prune-release", "prune-venv"])
 def test_a_prune_that_was_killed_is_ended_by_the_next_one(host: FakeHost, stage: Stage, step: str) -> None:
     ids = [stage(f"v{number}", server_requirements=f"gunicorn=={number}") for number in range(4)]
