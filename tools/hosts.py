@@ -82,4 +82,4 @@ def wait_until_up(name: str) -> None:
 
 def remove(name: str) -> bool:
     """Remove a host; whether there was one."""
-    return output(["docker", "rm", "--force", "--volumes", name]) is not None and state(name) is None
+    return state(name) is not None and output(["docker", "rm", "--force", "--volumes", name]) is not None
