@@ -490,6 +490,7 @@ async def work(options: argparse.Namespace) -> Report:
         options.timeout,
         users,
     )
+    crowd.websocket_seconds = options.websocket_seconds
     running = asyncio.create_task(crowd.run())
     return await (answer_questions(crowd, running) if options.ask else running)
 
@@ -504,6 +505,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=3600.0, help="end after this time")
     parser.add_argument("--requests", type=int, default=10_000_000, help="end after this many")
     parser.add_argument("--timeout", type=float, default=30.0, help="seconds for one whole answer")
+    parser.add_argument("--websocket-seconds", type=float, default=Crowd.websocket_seconds, help="length of one")
     parser.add_argument("--users", default="", help="how many of each kind: get=3,post=2 (default: some of each)")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     parser.add_argument("--ask", action="store_true", help=argparse.SUPPRESS)
