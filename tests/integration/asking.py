@@ -20,7 +20,7 @@ ASK = """
 import base64, http.client, json, socket, ssl, sys
 o = json.loads(sys.argv[1])
 c = http.client.HTTPConnection("127.0.0.1", o["port"], timeout=20)
-c.sock = socket.create_connection(("127.0.0.1", o["port"]), 20)
+c.sock = socket.create_connection(("127.0.0.1", o["port"]), 20, (o["source"], 0) if o["source"] else None)
 if o["tls"]:
     t = ssl.create_default_context(); t.check_hostname = False; t.verify_mode = ssl.CERT_NONE
     t.set_alpn_protocols(o["tls"])
@@ -72,10 +72,13 @@ class Site:
         method: str = "GET",
         port: int = 80,
         tls: list[str] | None = None,
+        source: str = "",
     ) -> Answer:
-        """Ask nginx. `tls` is a list of protocols to offer (ALPN)."""
+        """Ask nginx. `tls` is a list of protocols to offer (ALPN); `source` is the address that the client has."""
         sent = {"Host": host or self.name, **(headers or {})}
-        question = json.dumps({"method": method, "path": path, "port": port, "tls": tls, "headers": sent})
+        question = json.dumps(
+            {"method": method, "path": path, "port": port, "tls": tls, "headers": sent, "source": source}
+        )
         done = self.host.run("python3 -c %s %s", ASK, question)
         if done.rc:
             self.answers.append(f"{method} {path}: {done.stderr.strip().splitlines()[-1]}")
