@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_host import FakeHost, archive, call, config, flaskctl
+
+from tests.unit.flaskctl.fake_host import FakeHost, archive, call, config, flaskctl
 
 PARSER = functools.lru_cache(flaskctl.parser)
 SETTINGS = {

@@ -265,3 +265,25 @@ def config(**changes: Any) -> str:
             **changes,
         }
     )
+
+
+PROCESSES = {"worker-1": {"service": "[Service]\n"}, "tick": {"service": "[Service]\n", "timer": "[Timer]\n"}}
+
+
+def base(host: FakeHost) -> Path:
+    return host.root / "srv/hello"
+
+
+def links(host: FakeHost) -> tuple[str, str]:
+    """Return what current and previous point to."""
+    found = [
+        os.path.basename(os.readlink(base(host) / n)) if (base(host) / n).is_symlink() else ""
+        for n in ("current", "previous")
+    ]
+    return found[0], found[1]
+
+
+def snapshot(root: Path) -> dict[str, object]:
+    """Return every file of the host."""
+    found: dict[str, object] = flaskctl.inventory(root)
+    return found

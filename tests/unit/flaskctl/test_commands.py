@@ -8,28 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from fake_host import FakeHost, archive, call, config, flaskctl
+
+from tests.unit.flaskctl.fake_host import PROCESSES, FakeHost, archive, base, call, config, flaskctl, links, snapshot
 
 Stage = Callable[..., str]
-
-
-def base(host: FakeHost) -> Path:
-    return host.root / "srv/hello"
-
-
-def links(host: FakeHost) -> tuple[str, str]:
-    """Return what current and previous point to."""
-    found = [
-        os.path.basename(os.readlink(base(host) / n)) if (base(host) / n).is_symlink() else ""
-        for n in ("current", "previous")
-    ]
-    return found[0], found[1]
-
-
-def snapshot(root: Path) -> dict[str, object]:
-    """Return every file of the host."""
-    found: dict[str, object] = flaskctl.inventory(root)
-    return found
 
 
 # --- stage
@@ -463,8 +445,6 @@ def test_a_damaged_release_is_not_even_started(host: FakeHost, stage: Stage) -> 
 
 
 # --- workers and schedules
-
-PROCESSES = {"worker-1": {"service": "[Service]\n"}, "tick": {"service": "[Service]\n", "timer": "[Timer]\n"}}
 
 
 def test_workers_and_schedules_belong_to_the_release(host: FakeHost, stage: Stage) -> None:

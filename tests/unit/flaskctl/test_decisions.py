@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from fake_host import TRACEBACK, flaskctl
+
+from tests.unit.flaskctl.fake_host import TRACEBACK, flaskctl
 
 A, B, C, D = "a" * 12, "b" * 12, "c" * 12, "d" * 12
 Intent, State, Recovery = flaskctl.Intent, flaskctl.State, flaskctl.Recovery

@@ -10,8 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_host import FakeHost, archive, call, config, flaskctl, killed
-from test_commands import PROCESSES, base, links, snapshot
+
+from tests.unit.flaskctl.fake_host import (
+    PROCESSES,
+    FakeHost,
+    archive,
+    base,
+    call,
+    config,
+    flaskctl,
+    killed,
+    links,
+    snapshot,
+)
 
 Stage = Callable[..., str]
 OWN_TIME = ("manifest.json", "hello.jsonl", "hello.lock", "hello.build.lock", ".complete")

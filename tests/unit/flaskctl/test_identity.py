@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from fake_host import config, flaskctl
+
+from tests.unit.flaskctl.fake_host import config, flaskctl
 
 HOSTILE = [
     "plain", "with space", "trailing ", " leading", "new\nline", "cr\rhere", "tab\there", "bell\x07 esc\x1b", "100%",

@@ -7,7 +7,8 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from fake_host import archive, flaskctl, member
+
+from tests.unit.flaskctl.fake_host import archive, flaskctl, member
 
 
 def unpack(path: Path, dest: Path, **limits: int) -> None:
