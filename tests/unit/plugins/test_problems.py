@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml  # type: ignore[import-untyped]
+import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible_collections.flaskfleet.web.plugins.filter.problems import GUNICORN_SETTINGS, PREFIX, RULES, problems
 
