@@ -3,13 +3,14 @@ export MOLECULE_GLOB := molecule/*/molecule.yml
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 PYTHON := PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/python
 
-.PHONY: help demo demo-down test lint clean
+.PHONY: help demo demo-down test lint soak clean
 
 help:
 	@echo "make demo       the sample app on a host in a container, http://localhost:8080/ (DEMO_PORT=8081 for another port)"
 	@echo "make demo-down  remove what the demo made"
 	@echo "make test       every check; ONLY=lint,unit,default for some of them, KEEP=1 leaves the hosts of a scenario"
 	@echo "make lint       the linters alone"
+	@echo "make soak       hours: a hundred releases under a million requests, then every fault; see docs/reliability.md"
 	@echo "make clean      remove .venv and .cache"
 
 demo:
@@ -27,6 +28,10 @@ test:
 lint:
 	@tools/bootstrap --all
 	@$(PYTHON) -m tools.check --only lint
+
+soak:
+	@tools/bootstrap
+	@PYTHONPATH=collections $(PYTHON) -m tools.soak $(SOAK)
 
 # the record of an engine that was started from here is in .cache
 clean:
