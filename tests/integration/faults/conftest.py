@@ -15,6 +15,7 @@ from tests.load.fleet import BASE, NAME, Answer, Books, Host, HostError, Worksho
 __all__ = ["hosts", "place", "workshop"]
 
 BOOKS: list[Books] = []
+VARIED = ("/app/version.txt", "/app/requirements.txt", "/app/large.txt")  # what differs between versions on purpose
 ALLOW = "/run/flaskctl/allow-fault-injection"  # what makes flaskctl look at FLASKCTL_KILL_AT
 
 
@@ -56,7 +57,7 @@ class Patient:
         pattern = re.compile("|".join(names))
         found = {}
         for path, what in self.host.tree().items():
-            if path.startswith(f"srv/{NAME}/venvs/") or path.endswith("/app/version.txt"):
+            if path.startswith(f"srv/{NAME}/venvs/") or path.endswith(VARIED):
                 continue
             what = re.sub(r"venvs/\S+", "venvs/VENV", what)
             found[pattern.sub(lambda m: names[m[0]], path)] = pattern.sub(lambda m: names[m[0]], what)

@@ -9,6 +9,7 @@ import importlib.util
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from types import ModuleType
@@ -27,7 +28,7 @@ def engine() -> ModuleType:
     path = REPOSITORY / "roles/flask_gunicorn_nginx/files/flaskctl.py"
     spec = importlib.util.spec_from_file_location("flaskctl", path)
     assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
+    module = sys.modules["flaskctl"] = importlib.util.module_from_spec(spec)  # dataclasses look it up there
     spec.loader.exec_module(module)
     return module
 
@@ -172,7 +173,7 @@ MORE_TASKS = [
 
 
 @pytest.mark.parametrize("task", [*TASKS, *(MORE_TASKS if ALL else [])])
-def test_ansible_playbook_killed_at(task: str, patient: Patient, small: Patient, place: Path) -> None:
+def test_ansible_playbook_killed_at(task: str, patient: Patient, place: Path) -> None:
     patient.number += 1
     source = patient.workshop.source(str(patient.number), stylesheet=False)
     variables = {"flask_gunicorn_nginx_source": str(source)}
@@ -275,10 +276,6 @@ def test_disk_full_at(where: str, left: int, small: Patient) -> None:
             assert "No space left" in answer.story or "disk is full" in answer.story, answer.story
         after = small.host.status()
         assert (after["current"], after["active"]) == (before["current"], before["active"])
-        small.again(version)
-        version = small.next_version()  # without the large file
-        small.release()
-        version = small.next_version()
         small.again(version)
     nobody_noticed(rows)
 
