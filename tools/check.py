@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 
 from tools import environments, hosts, images, scenarios
@@ -44,7 +45,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Stage:
-    """One line of the report: `group` is what --only selects it by."""
+    """One line of the report: `group` is what --only selects it by, and what runs at the same time."""
 
     name: str
     group: str
@@ -225,19 +226,28 @@ def said(result: Result) -> str:
     return ": ".join(part for part in (counts, problem) if part) or "ok"
 
 
-def run_stage(stage: Stage) -> Result:
-    """Run one stage, say it in one line, and show the evidence at once when it fails."""
-    print(f"{stage.name} ... ", end="", flush=True)
+def judge(stage: Stage) -> Result:
+    """Run one stage and time it; what stops it is a failure of this stage and not the end of the run."""
     began = time.monotonic()
     try:
         result = stage.run()
     except Problem as problem:
         result = Result(stage.name, str(problem), evidence=problem.evidence)
-    result = replace(result, stage=stage.name, duration=time.monotonic() - began)
-    print(f"{seconds(result.duration)}, {said(result)}", flush=True)
-    if result.evidence:
-        print(f"\n{result.evidence.rstrip()}\n", flush=True)
-    return result
+    return replace(result, stage=stage.name, duration=time.monotonic() - began)
+
+
+def run_group(together: Sequence[Stage]) -> list[Result]:
+    """Run the stages of one group at once, say each in one line, and show the evidence when it fails."""
+    results = []
+    print(f"{', '.join(stage.name for stage in together)} ... ", end="" if len(together) == 1 else "\n", flush=True)
+    with ThreadPoolExecutor(len(together)) as pool:
+        for result in pool.map(judge, together):
+            name = "" if len(together) == 1 else f"  {result.stage}: "
+            print(f"{name}{seconds(result.duration)}, {said(result)}", flush=True)
+            if result.evidence:
+                print(f"\n{result.evidence.rstrip()}\n", flush=True)
+            results.append(result)
+    return results
 
 
 def summary(results: Sequence[Result], duration: float) -> list[str]:
@@ -282,7 +292,8 @@ def work() -> int:
         needed = list(dict.fromkeys(name for stage in chosen for name in stage.images))
         if needed:
             images.ensure(needed)
-        results = [run_stage(stage) for stage in chosen]
+        groups = [list(together) for _, together in groupby(chosen, key=lambda stage: stage.group)]
+        results = [result for together in groups for result in run_group(together)]
     print()
     for name in () if options.only else ON_REQUEST:
         print(f"not run: the scenario {name} (make test ONLY={name})")

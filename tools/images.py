@@ -48,10 +48,10 @@ EXPIRED = 'Acquire::Check-Valid-Until "false"'
 class Archive:
     """Where a distribution is published and whose signature counts."""
 
-    mirrors: tuple[str, ...]  # the first that has the suite is used
-    security: str
-    components: str
     keyring: str  # a file, or a directory relative to the repository
+    mirrors: tuple[str, ...] = ()  # the first that has the suite is used; none: mmdebstrap knows the archive itself
+    security: str = ""
+    components: str = "main"
     keyring_package: str = ""  # what brings the file
 
 
@@ -68,9 +68,6 @@ class Host:
 
 
 DEBIAN = Archive(
-    mirrors=("http://deb.debian.org/debian", "http://archive.debian.org/debian"),
-    security="http://deb.debian.org/debian-security",
-    components="main",
     keyring="/usr/share/keyrings/debian-archive-keyring.gpg",
     keyring_package="debian-archive-keyring",
 )
@@ -119,8 +116,10 @@ def published(mirror: str, suite: str) -> bool:
 
 
 def sources(name: str) -> list[str]:
-    """The lines of a host's sources.list, from the first mirror that has its suite."""
+    """The lines of a host's sources.list, from the first mirror that has its suite; none where mmdebstrap knows them."""
     host = HOSTS[name]
+    if not host.archive.mirrors:
+        return []
     for mirror in host.archive.mirrors:
         if published(mirror, host.suite):
             break

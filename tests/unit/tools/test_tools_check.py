@@ -73,8 +73,17 @@ def test_a_stage_that_cannot_run_is_a_failure_and_not_a_crash() -> None:
     def breaks() -> Result:
         raise Problem("docker went away", "the evidence")
 
-    result = check.run_stage(Stage("demo", "demo", breaks))
+    (result,) = check.run_group([Stage("demo", "demo", breaks)])
     assert result.problem == "docker went away"
+
+
+def test_stages_of_one_group_are_told_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    good, bad = Stage("unit", "unit", lambda: Result("?")), Stage("unit-newest", "unit", lambda: Result("?", "broke"))
+    assert [result.stage for result in check.run_group([good, bad])] == ["unit", "unit-newest"]
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "unit, unit-newest ... "
+    assert lines[1].startswith("  unit: ") and lines[1].endswith("ok")
+    assert lines[2].startswith("  unit-newest: ") and lines[2].endswith("broke")
 
 
 def test_every_scenario_of_the_repository_is_a_stage() -> None:

@@ -41,17 +41,24 @@ def test_an_archive_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_first_mirror_that_has_the_suite_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(images, "published", lambda mirror, suite: mirror != "http://deb.debian.org/debian")
+    archive = images.Archive("keyring", ("http://one.test/a", "http://two.test/a"), "http://one.test/s")
+    monkeypatch.setitem(images.HOSTS, "debian11", images.Host(archive, "old", "old-security"))
+    monkeypatch.setattr(images, "published", lambda mirror, suite: mirror != "http://one.test/a")
     assert images.sources("debian11") == [
-        "deb http://archive.debian.org/debian bullseye main",
-        "deb http://archive.debian.org/debian bullseye-updates main",
-        "deb http://deb.debian.org/debian-security bullseye-security main",
+        "deb http://two.test/a old main",
+        "deb http://two.test/a old-updates main",
+        "deb http://one.test/s old-security main",
     ]
 
 
 def test_a_suite_that_is_not_published_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(images, "published", lambda mirror, suite: "-updates" not in suite)
-    assert not [line for line in images.sources("testing") if "updates" in line]
+    assert images.sources("ubuntu2404")
+    assert not [line for line in images.sources("ubuntu2404") if "updates" in line]
+
+
+def test_where_debian_is_published_is_left_to_mmdebstrap() -> None:
+    assert images.sources("debian12") == []
 
 
 @pytest.mark.parametrize("name", sorted(images.HOSTS))
