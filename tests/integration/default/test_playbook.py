@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -43,7 +44,13 @@ def play(site: Site, inventory: str, *options: str, **variables: Any) -> str:
     """Run site.yml on the one host; return all that it said."""
     argv = [program("ansible-playbook"), "-i", inventory, "--limit", site.hostname, "site.yml", *options]
     done = subprocess.run(
-        [*argv, "-e", json.dumps(variables)], cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=300
+        [*argv, "-e", json.dumps(variables)],
+        cwd=REPOSITORY,
+        env={**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0"},  # Molecule asks for colours
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
