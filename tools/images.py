@@ -116,7 +116,7 @@ def published(mirror: str, suite: str) -> bool:
 
 
 def sources(name: str) -> list[str]:
-    """The lines of a host's sources.list, from the first mirror that has its suite; none where mmdebstrap knows them."""
+    """The lines of a host's sources.list, from the first mirror that has it; none where mmdebstrap knows."""
     host = HOSTS[name]
     if not host.archive.mirrors:
         return []
