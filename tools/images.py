@@ -169,8 +169,11 @@ def build(name: str) -> None:
         # a stream that broke off can still have been imported: it never gets the real name
         output(["docker", "image", "rm", f"{tag(name)}-new"])
         raise Problem(f"The host image {name} could not be built.", f"{tail(log, 15)}\n(whole log: {short(log)})")
+    before = output(["docker", "image", "inspect", "--format", "{{.Id}}", tag(name)])
     output(["docker", "tag", f"{tag(name)}-new", tag(name)])
     output(["docker", "image", "rm", f"{tag(name)}-new"])
+    if before is not None:
+        output(["docker", "image", "rm", before])  # stays, rightly, while a container uses it
 
 
 def install_builder(names: Sequence[str]) -> None:
