@@ -776,6 +776,10 @@ class Host:
         """Return the name of the person, behind sudo too."""
         return os.environ.get("SUDO_USER") or pwd.getpwuid(os.getuid()).pw_name
 
+    def give_way(self) -> None:
+        """Let whatever serves users have the processors first, from here on and in all that is started from here."""
+        os.nice(15)
+
     def machine(self) -> str:
         return os.uname().machine
 
@@ -1232,6 +1236,7 @@ class App:
         with contextlib.ExitStack() as stack:
             stack.enter_context(self.locked())
             self.recover()
+            self.host.give_way()
             current = self.linked("current")
             kept = read_text(self.releases_dir / str(current) / "config.json")
             if config_text is None and kept is None:

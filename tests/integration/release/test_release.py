@@ -5,7 +5,9 @@ The tests run in the order in which they stand here, on all hosts at once, and g
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import tarfile
 import time
 from collections.abc import Callable
@@ -82,6 +84,44 @@ def test_refusal_by_playbook_has_the_traceback_of_the_app(hosts: list[Host], wor
     assert currents(hosts) == before
 
 
+def test_hooks_and_the_migration_run_and_the_audit_log_tells_who_released(
+    hosts: list[Host], books: Books, workshop: Workshop, place: Path
+) -> None:
+    """Before the switch, in this order: the migration once for all hosts, then the pre-release hook on each."""
+    for name in ("pre", "post"):
+        task = {
+            "ansible.builtin.command": {
+                "cmd": f"cp -P {BASE}/current /run/at-{name}-release",
+                "creates": f"/run/at-{name}-release",
+            }
+        }
+        (place / f"{name}.yml").write_text(json.dumps([{"name": f"Note what is current at {name}_release", **task}]))
+    migrate = {"migrate.py": "import os\nopen('/var/lib/hello/migrated', 'a').write(os.environ['LOAD_SETTING'])\n"}
+    variables = {
+        "flask_gunicorn_nginx_source": str(workshop.source("3", {"requirements.txt": LOCK + SIX, **migrate})),
+        "flask_gunicorn_nginx_migrate_command": "python migrate.py",
+        "flask_gunicorn_nginx_env": {"LOAD_SETTING": "migrated"},
+        "flask_gunicorn_nginx_hooks": {f"{name}_release": str(place / f"{name}.yml") for name in ("pre", "post")},
+    }
+    (before,) = currents(hosts)
+    played = play(variables, place)
+    assert played.rc == 0, played.out
+    (release,) = currents(hosts)
+    books.note(release, "3+migrated")
+    for host in hosts:
+        assert host.run("readlink /run/at-pre-release /run/at-post-release").split() == [
+            f"releases/{before}",
+            f"releases/{release}",
+        ]
+        told = json.loads(host.run(f"tail -n 1 /var/log/flaskctl/{NAME}.jsonl"))
+        assert (told["event"], told["release"], told["was"]) == ("activate", release, before)
+        assert told["by"] and told["from"] and told["when"]
+    once = "".join(host.run("cat /var/lib/hello/migrated", check=False) for host in hosts)
+    assert once.count("migrated") - once.count("/var/lib/hello/migrated") == 1, once
+    again = play(variables, place)
+    assert again.rc == 0 and not re.search(r"changed=[1-9]", again.out), again.out
+
+
 def test_failed_migration_stops_the_rollout_on_every_host(hosts: list[Host], workshop: Workshop, place: Path) -> None:
     before = currents(hosts)
     migrate = {"migrate.py": "raise SystemExit('no such column: flask.colour')\n"}
@@ -93,6 +133,24 @@ def test_failed_migration_stops_the_rollout_on_every_host(hosts: list[Host], wor
     assert played.rc != 0
     assert "no such column: flask.colour" in played.out
     assert currents(hosts) == before
+
+
+def test_release_that_answers_badly_only_through_nginx_goes_back_by_itself(
+    hosts: list[Host], books: Books, workshop: Workshop, place: Path
+) -> None:
+    """The gate asks the app inside its sandbox; this one is well there, and ill as soon as nginx asks."""
+    (before,) = currents(hosts)
+    ill = "from flask import abort\n\n\n@app.before_request\ndef ill():\n    if request.path == '/healthz' and "
+    source = workshop.source("ill", append=ill + "'X-Real-IP' in request.headers:\n        abort(418)")
+    played = play({"flask_gunicorn_nginx_source": str(source)}, place)
+    assert played.rc != 0
+    assert "418" in played.out and f"{before} serves again, proven through nginx" in played.out, played.out
+    assert currents(hosts) == {before}
+    for host in hosts:
+        assert not host.status()["problems"]
+        listed = host.flaskctl("releases").data["releases"]
+        (ill_one,) = {item["id"] for item in listed if "refused" in item["state"]} - books.refused - {before}
+        books.released[ill_one] = "ill"  # for a moment it did answer users, and not wrongly
 
 
 # With flaskctl, as a person on call does it, and fast enough to do it often
@@ -162,6 +220,11 @@ BAD_CODE: dict[str, tuple[str, dict[str, str | None], list[str]]] = {
         ["500"],
     ),
     "a hang at import": ("time.sleep(3600)", {}, ["not ready in time", "TimeoutStartSec"]),
+    "a worker that dies": (
+        "",
+        {"worker.py": "raise SystemExit('the broker is at lunch')\n"},
+        ["the broker is at lunch"],
+    ),
     "a crash right after the start": (
         "import threading\ndef crash():\n    print('out of cheese', flush=True)\n    os._exit(7)\n"
         "def well_so_far():\n    threading.Timer(0.3, crash).start()\n    return 'ok'\n"
@@ -311,6 +374,26 @@ def test_long_answers_and_websockets_finish_when_a_release_comes_in_their_middle
             time.sleep(0.2)
         kind = load.report().kinds["websocket"]
         assert kind.slowest >= 20 and load.stop().failed == 0, kind
+
+
+def test_workers_and_schedules_went_with_their_release_and_finished_each_job(hosts: list[Host], books: Books) -> None:
+    for host in hosts:
+        current = host.status()["current"]
+        units = host.run(f"systemctl list-units --plain --no-legend '{NAME}.*@*'")
+        running = {line.split()[0] for line in units.splitlines()}
+        wanted = {f"{NAME}.worker@{current}.service", f"{NAME}.tick@{current}.timer"}
+        under_way = {unit for unit in running if unit.startswith(f"{NAME}.tick@") and unit.endswith(".service")}
+        assert running - under_way == wanted, units
+        time.sleep(4)  # as long as the longest job
+        lines = [line.split("\t") for line in host.run("cat /var/lib/hello/jobs.log").splitlines()]
+        begun = [tuple(job) for word, *job in lines if word == "begin"]
+        ended = {tuple(job) for word, *job in lines if word == "end"}
+        serving = books.released[current].partition("+")[0]
+        cut = [job for job in begun if job not in ended and job[1] != serving]
+        assert not cut, f"each job of a release that went was finished: {cut}"
+        of_workers = {version for kind, version, _ in begun if kind == "worker"}
+        assert of_workers >= {version.partition("+")[0] for version in books.released.values()} - {"1"}
+        assert any(kind == "tick" for kind, *_ in begun)
 
 
 @pytest.mark.after_the_load

@@ -52,6 +52,7 @@ class FakeHost(flaskctl.Host):  # type: ignore[name-defined, misc]
     def __init__(self, root: Path) -> None:
         self.root = root
         self.systemd = 252
+        self.gave_way = False
         self.root_user = True
         self.broken: dict[str, str] = {}
         self.die_at = ""
@@ -166,6 +167,9 @@ class FakeHost(flaskctl.Host):  # type: ignore[name-defined, misc]
 
     def who(self) -> str:
         return "alice"
+
+    def give_way(self) -> None:
+        self.gave_way = True
 
     def machine(self) -> str:
         return "x86_64"

@@ -41,6 +41,16 @@ def test_a_staged_release_is_whole_and_its_secrets_are_roots(host: FakeHost, tmp
     assert [path.name for path in (base(host) / "releases").iterdir()] == [answer["id"]]
 
 
+def test_staging_leaves_the_processors_to_those_who_serve_and_activating_does_not(
+    host: FakeHost, stage: Stage
+) -> None:
+    release = stage("v1")
+    assert host.gave_way
+    host.gave_way = False
+    assert call(host, "hello", "activate", release).rc == 0
+    assert not host.gave_way
+
+
 def test_stage_answers_all_that_the_role_asks_for(host: FakeHost, stage: Stage) -> None:
     release = stage("v1")
     sha = json.loads((base(host) / "releases" / release / "manifest.json").read_text())["archive_sha256"]
