@@ -150,7 +150,7 @@ SERVICE_OWNED = {
     "WorkingDirectory": "it is the release's own",
 }
 NGINX_OWNED = {
-    "alias": "set flask_gunicorn_nginx_static_dir",
+    "alias": "set flask_gunicorn_nginx_static",
     "http2": "it comes with flask_gunicorn_nginx_tls",
     "if": "a condition needs a block",
     "include": "the role writes the whole site",
@@ -159,7 +159,7 @@ NGINX_OWNED = {
     "proxy_pass": "requests go to the app",
     "return": "requests go to the app",
     "rewrite": "requests go to the app",
-    "root": "set flask_gunicorn_nginx_static_dir",
+    "root": "set flask_gunicorn_nginx_static",
     "server_name": "set flask_gunicorn_nginx_server_names",
     "set_real_ip_from": "set flask_gunicorn_nginx_trusted_proxies",
     "real_ip_header": "set flask_gunicorn_nginx_trusted_proxies",
@@ -266,6 +266,20 @@ def a_dict(value: Any, example: str) -> Problems:
     """Accept a dictionary."""
     if not isinstance(value, Mapping):
         yield f"is {shown(value)}. It must be a dictionary: {example}."
+
+
+def a_record(example: str, **rules: Rule) -> Rule:
+    """Accept a dictionary with some of these keys, each held to a rule of its own."""
+
+    def rule(value: Any) -> Problems:
+        yield from a_dict(value, example)
+        for key, held in value.items() if isinstance(value, Mapping) else ():
+            if key in rules:
+                yield from (f"has {key}, which {text}" for text in rules[key](held))
+            else:
+                yield f"has {shown(key)}, which is not known.{meant(str(key), rules)} It can have {', '.join(rules)}."
+
+    return rule
 
 
 def relative_path(value: Any, example: str) -> Problems:
@@ -677,8 +691,7 @@ RULES: dict[str, Rule] = {
         r"[A-Za-z0-9_][A-Za-z0-9._+-]*|(/[A-Za-z0-9._+-]+)+",
         "the name of an interpreter or its absolute path, such as python3.12",
     ),
-    "index_url": index_url,
-    "ca_bundle": absolute_or_empty,
+    "pip": a_record("{index_url: https://pypi.example.com/simple}", index_url=index_url, ca_bundle=absolute_or_empty),
     "env": env,
     "credentials": credentials,
     "settings": settings,
@@ -692,8 +705,11 @@ RULES: dict[str, Rule] = {
     "tls": tls,
     "url_prefix": a_text(r"|(/[A-Za-z0-9._~-]+)+", "empty, or a path without a slash at its end, such as /api"),
     "url_prefix_in_routes": a_bool,
-    "static_url": a_text(r"/([A-Za-z0-9._~-]+/)+", "a path with a slash at both ends, such as /static/"),
-    "static_dir": static_dir,
+    "static": a_record(
+        "{url: /static/, dir: static}",
+        url=a_text(r"/([A-Za-z0-9._~-]+/)+", "a path with a slash at both ends, such as /static/"),
+        dir=static_dir,
+    ),
     "server_settings": server_settings,
     "trusted_proxies": trusted_proxies,
     "harden_nginx": a_bool,

@@ -19,7 +19,7 @@ VALUES = {
     "server_names": ["example.com"],
     "tls": {**TLS, "hsts_max_age": 300},
     "trusted_proxies": [TRUSTED, "10.1.0.0/16"],
-    "static_dir": "",
+    "static": {"dir": ""},
 }
 # answers with the headers it got
 STUB = """

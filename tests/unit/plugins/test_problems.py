@@ -42,11 +42,10 @@ def told(**options: Any) -> list[str]:
         ("requirements", "deploy/lock file.txt"),
         ("python", "python3.12"),
         ("python", "/opt/python/bin/python3.13"),
-        ("index_url", ""),
-        ("index_url", "https://ada:pw@index.example/simple"),
-        ("index_url", "file:///srv/wheels"),
-        ("ca_bundle", ""),
-        ("ca_bundle", "/etc/ssl/certs/ca-certificates.crt"),
+        ("pip", {}),
+        ("pip", {"index_url": "https://ada:pw@index.example/simple"}),
+        ("pip", {"index_url": "file:///srv/wheels", "ca_bundle": ""}),
+        ("pip", {"index_url": "", "ca_bundle": "/etc/ssl/certs/ca-certificates.crt"}),
         ("env", {}),
         ("env", {"A": "", "_b9": "a\"b'c\\d$e`f%g#h\n\r\t\x07\x1b {{ jinja }}", "N": 5, "F": 1.5, "U": "ünïcode 🐍"}),
         ("env", {"A": "x" * (128 * 1024 - 3)}),
@@ -76,10 +75,10 @@ def told(**options: Any) -> list[str]:
         ("url_prefix", ""),
         ("url_prefix", "/api"),
         ("url_prefix", "/api/v1.0~x"),
-        ("static_url", "/static/"),
-        ("static_url", "/assets/v1/"),
-        ("static_dir", ""),
-        ("static_dir", "flaskr/static"),
+        ("static", {}),
+        ("static", {"url": "/assets/v1/"}),
+        ("static", {"dir": ""}),
+        ("static", {"url": "/static/", "dir": "flaskr/static"}),
         ("server_settings", {"client_max_body_size": "20m", "keepalive_requests": 100, "gzip": "on"}),
         ("trusted_proxies", ["10.0.0.0/24", "192.0.2.7", "2001:db8::/32", "::1"]),
         ("harden_nginx", False),
@@ -136,11 +135,13 @@ def test_what_can_work_is_let_through(option: str, value: Any) -> None:
             for value in ("", "python3 -c x", "./python", "-x", "/usr/bin/py thon", "/usr/bin/", None, 3.12)
         ],
         *[
-            ("index_url", value, "must be a URL")
+            ("pip", {"index_url": value}, "must be a URL")
             for value in ("index.example/simple", "ftp://x", "https://", "https://a b", "https://a\nb", None)
         ],
-        ("ca_bundle", "ca.pem", "absolute path"),
-        ("ca_bundle", "/a\nb", "absolute path"),
+        ("pip", {"ca_bundle": "ca.pem"}, "absolute path"),
+        ("pip", {"ca_bundle": "/a\nb"}, "absolute path"),
+        ("pip", {"index": "https://x"}, "'index', which is not known. Did you mean index_url? It can have"),
+        ("pip", "https://x", "must be a dictionary"),
         # the environment: what systemd skips, cuts or dies of
         ("env", ["A=1"], "must be a dictionary"),
         ("env", "A=1", "must be a dictionary"),
@@ -284,10 +285,10 @@ def test_what_can_work_is_let_through(option: str, value: Any) -> None:
             for value in ("api", "/", "/api/", "//a", "/a b", "/a;", "/a{", "/$a", "/a\n", "/ü", None, "/a//b", "/a%20")
         ],
         *[
-            ("static_url", value, "slash at both ends")
+            ("static", {"url": value}, "slash at both ends")
             for value in ("", "/", "static/", "/static", "/a b/", "/a;/", "/a\n/", "//", "/a{/", None)
         ],
-        *[("static_dir", value, "inside") for value in ("/etc", "..", "a/../b", "~/a", "a\nb", None, 5)],
+        *[("static", {"dir": value}, "inside") for value in ("/etc", "..", "a/../b", "~/a", "a\nb", None, 5)],
         ("server_settings", [], "must be a dictionary"),
         ("server_settings", {"bad-name": 1}, "no directive of nginx"),
         ("server_settings", {"a; return": 1}, "no directive of nginx"),
@@ -367,7 +368,7 @@ def test_no_message_shows_a_secret(option: str, value: Any) -> None:
 
 
 def test_no_message_shows_the_password_of_a_url() -> None:
-    found = told(index_url="https://ada:s3cr3t@x y", source="git+https://ada:s3cr3t@x.example/a.git")
+    found = told(pip={"index_url": "https://ada:s3cr3t@x y"}, source="git+https://ada:s3cr3t@x.example/a.git")
     assert len(found) == 2 and "s3cr3t" not in str(found)
 
 

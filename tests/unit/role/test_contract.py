@@ -145,6 +145,14 @@ def test_what_the_host_is_does_not_change_the_release() -> None:
     assert evaluate("__flask_gunicorn_nginx_release") == evaluate("__flask_gunicorn_nginx_release", host=newer)
 
 
+def test_a_dictionary_that_says_less_keeps_the_rest_of_the_role() -> None:
+    values = {"pip": {"ca_bundle": "/ca.pem"}, "static": {"url": "/files/"}}
+    release = evaluate("__flask_gunicorn_nginx_release", values)
+    assert (release["index_url"], release["ca_bundle"], release["static_dir"]) == ("", "/ca.pem", "static")
+    assert evaluate("__flask_gunicorn_nginx_static_url", values) == "/files/"
+    assert evaluate("__flask_gunicorn_nginx_static_url", {"static": {"dir": "public"}}) == "/static/"
+
+
 def test_the_flaskctl_settings_hold_no_secret() -> None:
     app = evaluate("__flask_gunicorn_nginx_app", {"env": {"A": "canary"}, "credentials": {"B": "canary"}})
     assert "canary" not in str(app)

@@ -243,7 +243,7 @@ def test_an_alias_and_its_location_both_end_in_a_slash() -> None:
 
 
 def test_without_a_static_directory_nginx_serves_no_file() -> None:
-    text = site({"default_server": True, "static_dir": ""})
+    text = site({"default_server": True, "static": {"dir": ""}})
     assert "alias" not in text and "previous" not in text
 
 
@@ -258,7 +258,7 @@ def test_mounted_below_a_path_everything_is_below_it() -> None:
 
 def test_routes_that_carry_the_path_keep_their_static_address_too() -> None:
     text = site(
-        {"default_server": True, "url_prefix": "/api", "url_prefix_in_routes": True, "static_url": "/api/static/"}
+        {"default_server": True, "url_prefix": "/api", "url_prefix_in_routes": True, "static": {"url": "/api/static/"}}
     )
     assert "location /api/ {" in text
     assert "location ^~ /api/static/ {" in text

@@ -68,15 +68,15 @@ WRONG_VALUES: dict[str, Case] = {
     ),
     "no server name at all": ({"server_names": []}, "server_names", ["default_server: true"]),
     "a directive that ends itself": ({"server_settings": {"gzip": "on; root /"}}, "server_settings", ["gzip"]),
-    "a directive of the role": ({"server_settings": {"root": "/"}}, "server_settings", ["root", "static_dir"]),
+    "a directive of the role": ({"server_settings": {"root": "/"}}, "server_settings", ["root", f"{PREFIX}static"]),
     "everybody as a trusted proxy": ({"trusted_proxies": ["0.0.0.0/0"]}, "trusted_proxies", ["any client"]),
     "a trusted proxy by name": ({"trusted_proxies": ["lb.example.com"]}, "trusted_proxies", ["address"]),
     "a certificate without a key": ({"tls": {"certificate": "/a.pem"}}, "tls", ["has no key"]),
     "a certificate that is no path": ({"tls": {**TLS, "certificate": "/a;b"}}, "tls", ["absolute path"]),
     "a prefix with a slash at its end": ({"url_prefix": "/api/"}, "url_prefix", ["such as /api"]),
     "a prefix that ends its location": ({"url_prefix": "/api {"}, "url_prefix", ["such as /api"]),
-    "a static address without a slash": ({"static_url": "/static"}, "static_url", ["such as /static/"]),
-    "a static directory outside": ({"static_dir": "../secrets"}, "static_dir", ["leaves the source"]),
+    "a static address without a slash": ({"static": {"url": "/static"}}, "static", ["such as /static/"]),
+    "a static directory outside": ({"static": {"dir": "../secrets"}}, "static", ["leaves the source"]),
     # systemd would run it as root
     "a directive with a line break": (
         {"service_settings": {"Nice": "5\nExecStartPre=+/bin/sh -c evil"}},
@@ -116,7 +116,10 @@ ACCEPTED: dict[str, dict[str, Any]] = {
     },
 }
 SECRETS = {
-    "a value too long to show": {"env": {"TOKEN": "canary" * 30_000}, "index_url": "ftp://me:canary@index.test/"}
+    "a value too long to show": {
+        "env": {"TOKEN": "canary" * 30_000},
+        "pip": {"index_url": "ftp://me:canary@index.test/"},
+    }
 }
 
 
@@ -196,5 +199,5 @@ def test_what_is_sound_passes_and_goes_on_to_the_host(said: dict[str, str], case
 
 def test_a_refusal_does_not_show_a_value_that_may_be_secret(said: dict[str, str]) -> None:
     answer = said["a value too long to show"]
-    assert f"{PREFIX}env" in answer and f"{PREFIX}index_url" in answer
+    assert f"{PREFIX}env" in answer and f"{PREFIX}pip" in answer
     assert "canary" not in answer

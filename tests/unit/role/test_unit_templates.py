@@ -120,7 +120,7 @@ def test_nothing_secret_and_nothing_of_the_user_stands_in_a_unit() -> None:
     secret = {
         "env": {"TOKEN": "canary-1"},
         "credentials": {"KEY": "canary-2"},
-        "index_url": "https://u:canary-3@index.test/",
+        "pip": {"index_url": "https://u:canary-3@index.test/"},
     }
     for unit in UNITS:
         assert "canary" not in render(unit, secret)
