@@ -360,9 +360,16 @@ class Books:
         ]
         return "\n".join([*lines, *(str(report) for report in self.reports.values())])
 
+    def markdown(self) -> str:
+        """The rows as a table for docs/reliability.md; times in seconds, of the slowest short request."""
+        lines = ["| what was done | requests | failed | slowest |", "|---|---|---|---|"]
+        lines += [f"| {row.what} | {row.requests} | {row.failed} | {row.slowest:.2f} |" for row in self.rows]
+        return "\n".join(lines) + "\n"
+
     def save(self, name: str) -> None:
         """Keep the figures where docs can be written from them."""
         path = REPOSITORY / ".cache" / "reports" / f"{name}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
+        path.with_suffix(".md").write_text(self.markdown())
         reports = [dataclasses.asdict(report) for report in self.reports.values()]
         path.write_text(json.dumps({"rows": [dataclasses.asdict(r) for r in self.rows], "reports": reports}, indent=1))

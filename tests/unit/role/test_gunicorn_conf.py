@@ -298,6 +298,28 @@ def test_the_master_says_ready_after_every_worker_was_asked(instances: dict[str,
     assert instance.stop() == 0
 
 
+def test_ready_goes_out_once_when_a_second_signal_comes_while_the_first_is_handled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in {"LISTEN_FDS": "1", "FLASKFLEET_RELEASE": "abc", "NOTIFY_SOCKET": "/run/notify"}.items():
+        monkeypatch.setenv(name, value)
+    conf: dict[str, Any] = {}
+    exec(render("gunicorn.conf.py", {}), conf)
+    sent: list[str] = []
+
+    def interrupted(address: str, message: str) -> None:
+        sent.append(address)
+        if len(sent) < 3:
+            conf["_when_a_worker_settled"](signal.SIGALRM, None)
+
+    conf["_notify"] = interrupted
+    conf["_when_a_worker_settled"](signal.SIGALRM, None)
+    assert not sent
+    conf["_workers"][:] = bytes([conf["_SETTLED"]] * conf["workers"])
+    conf["_when_a_worker_settled"](signal.SIGALRM, None)
+    assert sent == ["/run/notify"]
+
+
 def test_every_answer_names_the_release(instances: dict[str, Instance]) -> None:
     instance = instances["below a path"]
     assert instance.ready(), instance.said()
