@@ -60,6 +60,13 @@ options:
       - One text, because Ansible hides each value below a secret option from all output, and short values such as V(1)
         would make every message unreadable.
     type: str
+  try:
+    description:
+      - With O(command=stage), start the release too, in its own sandbox and on a socket of its own, without traffic.
+        V(import) sees that the app starts, V(health) asks its health path as well. One that fails is refused with the
+        app's own words. The current release is not tried, and no release a second time.
+    type: str
+    choices: [import, health]
   keep:
     description:
       - How many releases stay. For O(command=prune).
@@ -112,6 +119,10 @@ predicted:
   description: That the host has no C(flaskctl) yet, so that the answer is what a first installation would give.
   returned: check mode on such a host
   type: bool
+tried:
+  description: Whether the release has passed O(try) on this host, now or before.
+  returned: O(command=stage)
+  type: bool
 id:
   description: The id of the release that was staged, activated or asked for. None when it is predicted.
   returned: O(command=stage), O(command=activate), O(command=rollback)
@@ -144,7 +155,7 @@ ARCHIVE_NEEDED = 3
 # which options each command takes besides `app`
 TAKES: dict[str, set[str]] = {
     "status": set(),
-    "stage": {"archive", "sha256", "config"},
+    "stage": {"archive", "sha256", "config", "try"},
     "activate": {"release"},
     "rollback": {"release"},
     "verify": {"release"},
@@ -179,6 +190,8 @@ def arguments(params: dict[str, Any], dry_run: bool) -> list[str]:
         given.append("--purge")
     if params["sha256"]:
         given += ["--sha256", params["sha256"]]
+    if params["try"]:
+        given += ["--try", params["try"]]
     if params["config"] is not None:
         given += ["--config", "-"]
     return given + [params[name] for name in ("archive", "release") if params[name]]
@@ -206,6 +219,7 @@ def without_flaskctl(params: dict[str, Any], dry_run: bool) -> dict[str, Any] | 
         "previous": None,
         "active": [],
         "staged": False,
+        "tried": False,
         "repairs": [],
         "releases": [],
         "socket": {"active": False, "enabled": False, "stale": False},
@@ -283,6 +297,7 @@ def main() -> None:
             "archive": {"type": "path"},
             "sha256": {"type": "str"},
             "config": {"type": "str", "no_log": True},
+            "try": {"type": "str", "choices": ["import", "health"]},
             "keep": {"type": "int"},
             "purge": {"type": "bool", "default": False},
         },

@@ -21,6 +21,7 @@ import json
 import os
 import pwd
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -35,15 +36,26 @@ Json = dict[str, Any]
 APP_NAME = re.compile(r"[a-z][a-z0-9-]{0,30}\Z")
 RELEASE_ID = re.compile(r"[0-9a-f]{12}\Z")
 SHA256 = re.compile(r"[0-9a-f]{64}\Z")
-RESERVED = {"FLASKFLEET_RELEASE", "CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET"} | {
+RESERVED = {"FLASKFLEET_RELEASE", "FLASKFLEET_TRY", "CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET"} | {
     f"LISTEN_{x}" for x in ("FDS", "PID", "FDNAMES")
 }
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 # Where a test may kill flaskctl (Host.step); each stands just before what it names.
 STAGE_STEPS = ("unpack", "venv", "dependencies", "venv-complete", "build", "manifest", "units", "publish", "staged")
+TRY_STEPS = ("try-start", "try-stop")
 PROOF_STEPS = ("intent", "start", "started", "current", "previous", "verify", "drain", "timers", "drained")
-STEPS = (*STAGE_STEPS, *PROOF_STEPS, "audit", "done", "prune-release", "prune-venv", "remove-stop", "remove-files")
+STEPS = (
+    *STAGE_STEPS,
+    *TRY_STEPS,
+    *PROOF_STEPS,
+    "audit",
+    "done",
+    "prune-release",
+    "prune-venv",
+    "remove-stop",
+    "remove-files",
+)
 
 SETTLE_SECONDS = 1.0  # how long a release must live after READY before `current` moves to it
 VERIFY_SECONDS = 10.0  # how long nginx may take to answer with the release that was activated
@@ -51,6 +63,7 @@ VERIFY_SECONDS = 10.0  # how long nginx may take to answer with the release that
 UNFIT = re.compile(
     "[\ud800-\udfff\ufdd0-\ufdef" + "".join(chr(p << 16 | 0xFFFE | n) for p in range(17) for n in (0, 1)) + "]"
 )
+HANGS = "it was not ready in time (TimeoutStartSec): it hangs at import or in its health check"
 FULL = "the disk is full: make room, flaskctl APP prune helps"
 MAX_MEMBERS = 50_000
 MAX_UNPACKED = 2 * 1024**3  # bytes
@@ -660,29 +673,57 @@ def essence(journal: str, limit: int = 30) -> str:
 
 # what belongs to the server, its socket and its supervision; a command in the same sandbox has no use for it
 NOT_SERVER = r"(?!Type|Notify|Exec(?!Paths)|Sockets|Restart|Timeout|KillMode|Watchdog|OOMPolicy|RemainAfter)\w"
+# what belongs to the shared socket, or would start again what shall be seen to fail
+NOT_TRIED = r"(?!Sockets|Restart|Exec(?!Paths))\w"
 KNOWN_SINCE = {"NoExecPaths": 248, "ExecPaths": 248, "PrivateIPC": 248, "SocketBindDeny": 249, "SocketBindAllow": 249}
 
 
-def run_argv(unit: str, texts: Iterable[str], systemd: int, command: Sequence[str], name: str, tty: bool) -> list[str]:
-    """Return the systemd-run call for `command` with the user, sandbox, environment and credentials of `unit`.
+def service_settings(unit: str, texts: Iterable[str], systemd: int) -> Iterator[tuple[str, str]]:
+    """Yield what stands in [Service] of a release's unit, as a transient unit of this systemd may be given it.
 
     `unit` is app@release.service, `texts` its file and drop-ins, `systemd` the version of the one that runs.
     """
     app, release = unit[: -len(".service")].split("@")
     specifiers = {"%i": release, "%I": release, "%p": app, "%n": unit, "%N": f"{app}@{release}", "%%": "%"}
-    argv = ["systemd-run", "--quiet", "--wait", "--collect", "--pty" if tty else "--pipe", f"--unit={name}"]
     section = ""
     for line in re.sub(r"\\\n", " ", "\n".join(texts)).splitlines():
         key, equals, value = (part.strip() for part in line.partition("="))
         if line.startswith("["):
             section = line.strip()
-        elif section == "[Service]" and equals and re.match(r"(?![#;])" + NOT_SERVER, key):
-            value = re.sub(r"%[iIpnN%]", lambda match: specifiers[match.group()], value)
-            argv += [f"--property={key}={value}"] if KNOWN_SINCE.get(key, 0) <= systemd else []
-    argv.append(f"--setenv=PATH=/srv/{app}/releases/{release}/venv/bin:{PATH}")
+        elif section == "[Service]" and equals and key[0] not in "#;" and KNOWN_SINCE.get(key, 0) <= systemd:
+            yield key, re.sub(r"%[iIpnN%]", lambda match: specifiers[match.group()], value)
+
+
+def literally(command: Sequence[str], systemd: int) -> list[str]:
+    """Return the end of a systemd-run call for `command`, each word as it stands: an older one expands $NAME."""
     if systemd >= 254:
-        return [*argv, "--expand-environment=no", "--", *command]
-    return [*argv, "--", *(word.replace("$", "$$") for word in command)]  # an older one expands $NAME in the command
+        return ["--expand-environment=no", "--", *command]
+    return ["--", *(word.replace("$", "$$") for word in command)]
+
+
+def try_argv(unit: str, texts: Iterable[str], systemd: int, name: str, how: str) -> list[str]:
+    """Return the systemd-run call that starts the release of `unit` under another name, on a socket of its own.
+
+    Type=notify is among the settings: so the call ends when the release has passed its gate, or has failed.
+    """
+    settings = list(service_settings(unit, texts, systemd))
+    argv = ["systemd-run", "--quiet", f"--unit={name}"]
+    argv += [f"--property={key}={value}" for key, value in settings if re.match(NOT_TRIED, key)]
+    # a directory in /run that the releases share must not go when this one stops
+    argv += ["--property=RuntimeDirectoryPreserve=yes", f"--setenv=FLASKFLEET_TRY={how}"]
+    return argv + literally(
+        [word for key, value in settings if key == "ExecStart" for word in shlex.split(value)], systemd
+    )
+
+
+def run_argv(unit: str, texts: Iterable[str], systemd: int, command: Sequence[str], name: str, tty: bool) -> list[str]:
+    """Return the systemd-run call for `command` with the user, sandbox, environment and credentials of `unit`."""
+    app, release = unit[: -len(".service")].split("@")
+    argv = ["systemd-run", "--quiet", "--wait", "--collect", "--pty" if tty else "--pipe", f"--unit={name}"]
+    settings = service_settings(unit, texts, systemd)
+    argv += [f"--property={key}={value}" for key, value in settings if re.match(NOT_SERVER, key)]
+    argv.append(f"--setenv=PATH=/srv/{app}/releases/{release}/venv/bin:{PATH}")
+    return argv + literally(command, systemd)
 
 
 def pip_remedy(output: str) -> str:
@@ -937,7 +978,8 @@ class App:
         return sorted(found, key=lambda release: (release.when, release.id), reverse=True)
 
     def units(self) -> Units:
-        return self.host.show(self.socket, f"{self.name}.service", f"{self.name}@*.service", f"{self.name}.*@*")
+        patterns = ("@*.service", ".*@*", ".try-*.service")
+        return self.host.show(self.socket, f"{self.name}.service", *(f"{self.name}{end}" for end in patterns))
 
     def state(self, units: Units | None = None) -> State:
         running: dict[str, None] = {}
@@ -1228,8 +1270,11 @@ class App:
 
     # --- stage
 
-    def stage(self, archive: Path | None, sha256: str | None, config_text: str | None) -> Json:
-        """Make the release stand on this host, whole and sound. Nothing that is served changes."""
+    def stage(self, archive: Path | None, sha256: str | None, config_text: str | None, how: str | None = None) -> Json:
+        """Make the release stand on this host, whole and sound. Nothing that is served changes.
+
+        `how`: start it too, on a socket of its own: "import" to see that it starts, "health" to ask its health path.
+        """
         self.settings()
         if sha256 and not SHA256.match(sha256):
             raise Usage("--sha256 wants 64 hex digits")
@@ -1263,7 +1308,43 @@ class App:
             if kept and answer["id"] != current:
                 with contextlib.suppress(Refused):  # one that an older flaskctl wrote
                     answer["diff"] = changes(parse_config(kept), config)
+            if how and answer["staged"] and answer["id"] != current and not self.dry:
+                answer["changed"] = self.try_out(answer["id"], config, how) or answer["changed"]
+            answer["tried"] = bool(self.tried(answer["id"]))
             return answer
+
+    def tried(self, release: str) -> str:
+        return str((read_json(self.releases_dir / release / "tried.json") or {}).get("how", ""))
+
+    def try_out(self, release: str, config: Config, how: str) -> bool:
+        """Start a release in its own sandbox, without its socket, for its own gate to judge; False: that was done."""
+        if self.tried(release) in (how, "health"):
+            return False
+        if "FLASKFLEET_TRY" not in config.gunicorn_conf:  # of a release that an older role configured
+            self.warnings.append(
+                f"{release} cannot be tried: its gunicorn.conf.py knows no other socket than the shared"
+            )
+            return False
+        unit, name = self.unit(release), f"{self.name}.try-{release}.service"
+        texts = [config.service, credentials_drop_in(self.name, release, config.credentials)]
+        self.host.step("try-start")
+        since = self.host.now()
+        try:
+            done = self.host.run(try_argv(unit, texts, self.host.systemd_version(), name, how))
+            result = self.host.show(name).get(name, {}).get("Result", "success")
+            self.host.step("try-stop")
+        finally:
+            self.host.systemctl("stop", name)
+        detail = essence(self.host.journal(name, since)) if done.rc else ""
+        self.host.systemctl("reset-failed", name)
+        if done.rc and result == "success":  # it was not even started
+            raise Refused(f"release {release} of {self.name} could not be tried", done.err.strip())
+        if done.rc:
+            why = HANGS if result == "timeout" else "it does not pass its gate"
+            self.mark_refused(release, why)
+            raise Refused(f"release {release} of {self.name} is refused: {why}; nothing was switched", detail)
+        write_json(self.releases_dir / release / "tried.json", {"when": utc(self.host.now()), "how": how})
+        return True
 
     def stage_release(self, sha256: str, config: Config, file: IO[bytes] | None, file_name: str) -> Json:
         release, python = release_id(sha256, config), self.host.python_version(config.python)
@@ -1336,7 +1417,8 @@ class App:
         static = os.readlink(home / "static") if (home / "static").is_symlink() else None
         if static != static_target(home, config.static_dir):
             found.append(f"{release}/static")
-        known = {"app", "site", "static", "venv", "credentials", "config.json", "manifest.json", "refused.json"}
+        known = {"app", "site", "static", "venv", "credentials", "config.json"}
+        known |= {"manifest.json", "refused.json", "tried.json"}
         return found + [str(home / name) for name in sorted({*os.listdir(home)} - known - {*self.generated(config)})]
 
     def generated(self, config: Config) -> dict[str, tuple[str, int]]:
@@ -1661,7 +1743,7 @@ class App:
     def refuse(self, release: str, state: State, unit: str, since: float, why: str) -> NoReturn:
         """Stop a release that failed its gate, mark it, and let it speak for itself."""
         if self.host.show(unit).get(unit, {}).get("Result") == "timeout":
-            why = "it was not ready in time (TimeoutStartSec): it hangs at import or in its health check"
+            why = HANGS
         detail = essence(self.host.journal(unit, since))
         if release == state.current:  # nothing else is there to serve: systemd goes on trying
             erase(self.intent_file)
@@ -1762,11 +1844,16 @@ class App:
 
     def recover(self) -> None:
         """Finish or undo what an earlier flaskctl was cut in, mend a missing `current`, sweep up what is half made."""
-        state = self.state()
+        units = self.units()
+        state = self.state(units)
         plan = plan_recovery(state, self.last_activated())
         if self.dry:
             self.warnings += [plan.why] if plan.why else []
             return
+        left = [unit for unit in units if unit.startswith(f"{self.name}.try-")]
+        if left:
+            self.host.systemctl("stop", *left)
+            self.host.systemctl("reset-failed", *left)
         for path in self.releases_dir.glob(".*"):
             erase(path)
         if state.intent and plan.action == "finish" and state.intent.to not in state.active:
@@ -1939,6 +2026,12 @@ def parser() -> Parser:
     stage.add_argument(
         "--config", metavar="FILE", help="configuration, JSON, - for standard input; default: the current"
     )
+    stage.add_argument(
+        "--try",
+        dest="how",
+        choices=("import", "health"),
+        help="start it too, on a socket of its own: does it import, is it healthy? Refused if not",
+    )
     add("activate", "start a staged release, switch to it, drain the old one").add_argument(
         "id", metavar="ID", help="the id of a release, or its beginning"
     )
@@ -1989,7 +2082,10 @@ def carry_out(options: argparse.Namespace, app: App, stdin: IO[str]) -> Json:
         "status": app.status,
         "releases": app.list_releases,
         "stage": lambda: app.stage(
-            Path(options.archive) if options.archive else None, options.sha256, text_of(options.config, stdin)
+            Path(options.archive) if options.archive else None,
+            options.sha256,
+            text_of(options.config, stdin),
+            options.how,
         ),
         "activate": lambda: app.activate(options.id),
         "rollback": lambda: app.rollback(options.id),

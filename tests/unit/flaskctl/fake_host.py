@@ -86,8 +86,10 @@ class FakeHost(flaskctl.Host):  # type: ignore[name-defined, misc]
         if argv[0] == "systemctl":
             return self.run_systemctl(argv[1], argv[2:])
         if argv[0] == "journalctl":
-            match = re.search(r"@(\w+)\.service", " ".join(argv))
+            match = re.search(r"(?:@|try-)(\w+)\.service", " ".join(argv))
             return done(0, TRACEBACK.replace("{id}", match.group(1)) if match else "", "")
+        if argv[0] == "systemd-run":
+            return self.run_systemd_run(argv)
         if argv[0] == "nginx":
             return done(
                 0, "", "nginx version: nginx/1.22.1\nbuilt with OpenSSL 3.0.15 3 Sep (running with OpenSSL 3.0.20 7)"
@@ -102,6 +104,18 @@ class FakeHost(flaskctl.Host):  # type: ignore[name-defined, misc]
         if argv[0].endswith("/bin/python"):
             return self.run_python(argv)
         return done(127, "", f"{argv[0]} is not installed")
+
+    def run_systemd_run(self, argv: Sequence[str]) -> Any:
+        """Start a transient service: one that is broken fails as it would by `systemctl start`."""
+        name = next(word for word in argv if word.startswith("--unit=")).partition("=")[2]
+        how = next((how for release, how in self.broken.items() if release in name), "")
+        if how == "systemd-run":
+            return flaskctl.Done(1, "", "Unknown assignment: X=y")
+        if how in ("import", "timeout"):
+            self.set_unit(name, ActiveState="failed", Result="exit-code" if how == "import" else "timeout")
+            return flaskctl.Done(1, "", f"Job for {name} failed.")
+        self.set_unit(name, ActiveState="active", MainPID="4712")
+        return flaskctl.Done(0)
 
     def run_python(self, argv: Sequence[str]) -> Any:
         if not Path(argv[0]).exists():

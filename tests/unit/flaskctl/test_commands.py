@@ -41,9 +41,7 @@ def test_a_staged_release_is_whole_and_its_secrets_are_roots(host: FakeHost, tmp
     assert [path.name for path in (base(host) / "releases").iterdir()] == [answer["id"]]
 
 
-def test_staging_leaves_the_processors_to_those_who_serve_and_activating_does_not(
-    host: FakeHost, stage: Stage
-) -> None:
+def test_staging_leaves_the_processors_to_those_who_serve_and_activating_does_not(host: FakeHost, stage: Stage) -> None:
     release = stage("v1")
     assert host.gave_way
     host.gave_way = False
@@ -58,8 +56,8 @@ def test_stage_answers_all_that_the_role_asks_for(host: FakeHost, stage: Stage) 
     assert answer == {
         "app": "hello", "command": "stage", "changed": False, "id": release, "current": None, "previous": None,
         "active": [], "socket": {"active": True, "enabled": True, "stale": False}, "service": {"enabled": True},
-        "staged": True, "archive_needed": False, "repairs": [], "releases": [release], "nginx": "1.22.1",
-        "openssl": "3.0.20", "systemd": 252, "python": "3.11", "ipv6": False,
+        "staged": True, "tried": False, "archive_needed": False, "repairs": [], "releases": [release],
+        "nginx": "1.22.1", "openssl": "3.0.20", "systemd": 252, "python": "3.11", "ipv6": False,
         "venv": {"key": answer["venv"]["key"], "built": False}, "msg": f"{release} is staged", "warnings": [],
     }  # fmt: skip
 
@@ -84,6 +82,67 @@ def test_a_second_stage_changes_nothing(host: FakeHost, stage: Stage) -> None:
     before = snapshot(host.root)
     assert stage("v1", credentials={"K": "v"}, processes={"worker": {"service": "[Service]\n"}})
     assert snapshot(host.root) == before
+
+
+TRIED = {"gunicorn_conf": "FLASKFLEET_TRY\n", "service": "[Service]\nUser=hello\nExecStart=/x/%i/python -m 'a b'\n"}
+
+
+def test_a_release_is_tried_once_on_a_socket_of_its_own_and_stopped(
+    host: FakeHost, stage: Stage, tmp_path: Path
+) -> None:
+    call(host, "hello", "activate", stage("v1", **TRIED))
+    release = stage("v2", **TRIED)
+    words = ("hello", "stage", str(tmp_path / "v2.tar.gz"), "--config", "-", "--json", "--try")
+    answers = []
+    for how in ("import", "import", "health", "import", "health"):
+        host.calls.clear()
+        answer = call(host, *words, how, stdin=config(**TRIED)).json
+        answers.append((answer["tried"], answer["changed"], any(argv[0] == "systemd-run" for argv in host.calls)))
+    assert answers == [(True, True, True), (True, False, False), (True, True, True), *[(True, False, False)] * 2]
+    name = f"hello.try-{release}.service"
+    assert host.units[name]["ActiveState"] == "inactive"
+    assert [links(host)[0]] == host.active() != [release]
+    assert call(host, "hello", "status", "--json").json["problems"] == []
+    assert call(host, "hello", "activate", release).rc == 0
+    assert call(host, *words, "health", stdin=config(**TRIED)).json["repairs"] == []
+
+
+@pytest.mark.parametrize(("how", "says"), [("import", "does not pass its gate"), ("timeout", "it hangs at import")])
+def test_a_release_that_fails_its_try_is_refused_in_its_own_words(
+    host: FakeHost, stage: Stage, tmp_path: Path, how: str, says: str
+) -> None:
+    call(host, "hello", "activate", stage("v1", **TRIED))
+    release = stage("v2", **TRIED)
+    host.broken[release] = how
+    words = ("hello", "stage", str(tmp_path / "v2.tar.gz"), "--config", "-", "--json", "--try", "health")
+    for _ in range(2):
+        result = call(host, *words, stdin=config(**TRIED))
+        assert result.rc == 1 and says in result.json["msg"] and "nothing was switched" in result.json["msg"]
+        assert "No module named 'nosuchthing'" in result.json["detail"]
+    assert call(host, "hello", "releases", "--json").json["releases"][0]["state"] == ["refused"]
+    host.broken.clear()
+    assert call(host, *words, stdin=config(**TRIED)).json["tried"] is True
+
+
+def test_what_is_not_the_releases_fault_does_not_mark_it(host: FakeHost, stage: Stage, tmp_path: Path) -> None:
+    release = stage("v1", **TRIED)
+    host.broken[release] = "systemd-run"
+    result = call(
+        host, "hello", "stage", str(tmp_path / "v1.tar.gz"), "--config", "-", "--try", "health", stdin=config(**TRIED)
+    )
+    assert result.rc == 1 and "could not be tried" in result.err and "Unknown assignment" in result.err
+    assert call(host, "hello", "releases", "--json").json["releases"][0]["state"] == []
+
+
+def test_neither_the_current_release_nor_one_that_knows_no_other_socket_is_tried(
+    host: FakeHost, stage: Stage, tmp_path: Path
+) -> None:
+    release = stage("v1", **TRIED)
+    call(host, "hello", "activate", release)
+    words = ("hello", "stage", str(tmp_path / "v1.tar.gz"), "--config", "-", "--json", "--try", "health")
+    assert call(host, *words, stdin=config(**TRIED)).json["tried"] is False
+    old = call(host, *words, stdin=config())
+    assert old.rc == 0 and old.json["tried"] is False and "cannot be tried" in old.json["warnings"][-1]
 
 
 def test_the_archive_that_the_role_sent_is_gone_once_its_release_stands(host: FakeHost, tmp_path: Path) -> None:

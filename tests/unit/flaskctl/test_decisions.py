@@ -205,6 +205,17 @@ def test_run_has_the_units_sandbox_as_far_as_this_systemd_knows_it(systemd: int,
     assert argv[-2:] == ["--", "/bin/true"]
 
 
+@pytest.mark.parametrize("systemd", [247, 262])
+def test_a_try_has_the_whole_unit_but_its_socket_and_its_second_chance(systemd: int) -> None:
+    argv = flaskctl.try_argv(f"hello@{A}.service", [UNIT], systemd, "hello.try-1", "import")
+    found = properties(argv)
+    assert {"Type=notify", "NotifyAccess=main", "User=hello", "KillMode=mixed", "TimeoutStartSec=30"} <= set(found)
+    assert not [setting for setting in found if setting.startswith(("Sockets", "Restart", "ExecStart"))]
+    assert ("ExecPaths=/usr /srv/hello" in found) == (systemd > 247)
+    assert "--setenv=FLASKFLEET_TRY=import" in argv and "--wait" not in argv and "--collect" not in argv
+    assert argv[argv.index("--") + 1 :] == [f"/srv/hello/releases/{A}/venv/bin/python", "-m", "gunicorn"]
+
+
 def test_run_passes_dollars_on_to_the_command_on_each_systemd() -> None:
     words = ["/bin/sh", "-c", "echo $HOME"]
     old = flaskctl.run_argv(f"hello@{A}.service", [], 252, words, "x", True)

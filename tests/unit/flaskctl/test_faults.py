@@ -25,6 +25,7 @@ from tests.unit.flaskctl.fake_host import (
 )
 
 Stage = Callable[..., str]
+TRIED = {"gunicorn_conf": "FLASKFLEET_TRY\n", "service": "[Service]\nExecStart=/x/%i/python -m gunicorn\n"}
 OWN_TIME = ("manifest.json", "hello.jsonl", "hello.lock", "hello.build.lock", ".complete")
 
 
@@ -57,6 +58,21 @@ def test_a_stage_that_was_killed_leaves_nothing_visible_and_the_next_one_ends_th
     assert again.rc == 0 and again.json["staged"]
     assert tree(host) == tree(undisturbed)
     assert call(host, *words, stdin=stdin).json["changed"] is False
+
+
+@pytest.mark.parametrize("step", flaskctl.TRY_STEPS)
+def test_a_try_that_was_killed_leaves_no_process_and_is_done_again(
+    host: FakeHost, stage: Stage, tmp_path: Path, step: str
+) -> None:
+    release = stage("v1", **TRIED)
+    words = ("hello", "stage", str(tmp_path / "v1.tar.gz"), "--config", "-", "--json", "--try", "health")
+    assert killed(host, step, *words, stdin=config(**TRIED))
+    name = f"hello.try-{release}.service"
+    assert (host.units.get(name, {}).get("ActiveState") == "active") == (step == "try-stop")
+    assert call(host, "hello", "prune").rc == 0
+    assert host.units.get(name, {}).get("ActiveState") != "active"
+    again = call(host, *words, stdin=config(**TRIED))
+    assert again.rc == 0 and again.json["tried"] and again.json["changed"]
 
 
 ACTIVATE_STEPS = [step for step in flaskctl.STEPS[len(flaskctl.STAGE_STEPS) :] if "-" not in step]
@@ -162,7 +178,9 @@ def test_a_remove_that_was_killed_is_ended_by_the_next_one(host: FakeHost, stage
 
 def test_every_step_is_reached(host: FakeHost, stage: Stage) -> None:
     ids = [stage(f"v{number}", processes=PROCESSES, server_requirements=f"gunicorn=={number}") for number in range(4)]
+    call(host, "hello", "stage", "--try", "import", "--config", "-", stdin=config(**TRIED))
     call(host, "hello", "activate", ids[0])
+    call(host, "hello", "stage", "--try", "import", "--config", "-", stdin=config(**TRIED))
     call(host, "hello", "prune", "--keep", "1")
     call(host, "hello", "remove")
     assert set(host.steps) == set(flaskctl.STEPS)

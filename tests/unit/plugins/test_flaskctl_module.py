@@ -62,6 +62,10 @@ def engine(tmp_path: Path, run_module: Callable[..., Answer], monkeypatch: pytes
             ["--json", "hello", "stage", "--sha256", "ab", "--config", "-", "/x.tar.gz"],
         ),
         ({"command": "stage", "sha256": "ab"}, ["--json", "hello", "stage", "--sha256", "ab"]),
+        (
+            {"command": "stage", "sha256": "ab", "try": "import"},
+            ["--json", "hello", "stage", "--sha256", "ab", "--try", "import"],
+        ),
         ({"command": "activate", "release": "4f0c"}, ["--json", "hello", "activate", "4f0c"]),
         ({"command": "rollback"}, ["--json", "hello", "rollback"]),
         ({"command": "rollback", "release": "4f0c"}, ["--json", "hello", "rollback", "4f0c"]),

@@ -70,7 +70,7 @@ class Answer:
 class Instance:
     """Gunicorn with the rendered configuration, started as systemd starts it."""
 
-    def __init__(self, directory: Path, app: str, values: dict[str, Any]) -> None:
+    def __init__(self, directory: Path, app: str, values: dict[str, Any], tried: str = "") -> None:
         (directory / "app.py").write_text(app)
         (directory / "gunicorn.conf.py").write_text(render("gunicorn.conf.py", values))
         self.errors = directory / "stderr"
@@ -81,11 +81,12 @@ class Instance:
         self._notified.bind("\0" + name)
         self._notified.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         environment = {"PATH": os.environ["PATH"], "NOTIFY_SOCKET": "@" + name, "FLASKFLEET_RELEASE": "abc123def456"}
+        environment.update({"FLASKFLEET_TRY": tried, "TMPDIR": str(directory)} if tried else {})
         # the inherited socket is descriptor 3 of the very process that LISTEN_PID names
         launch = (
             f"import os, sys; os.dup2({self._listener.fileno()}, 3)\n"
-            "os.environ.update(LISTEN_FDS='1', LISTEN_PID=str(os.getpid()))\n"
-            "os.execv(sys.executable, [sys.executable, '-m', 'gunicorn', '--config', 'gunicorn.conf.py'])"
+            + ("" if tried else "os.environ.update(LISTEN_FDS='1', LISTEN_PID=str(os.getpid()))\n")
+            + "os.execv(sys.executable, [sys.executable, '-m', 'gunicorn', '--config', 'gunicorn.conf.py'])"
         )
         with self.errors.open("w") as errors:
             self.process = subprocess.Popen(
@@ -318,6 +319,21 @@ def test_ready_goes_out_once_when_a_second_signal_comes_while_the_first_is_handl
     conf["_workers"][:] = bytes([conf["_SETTLED"]] * conf["workers"])
     conf["_when_a_worker_settled"](signal.SIGALRM, None)
     assert sent == ["/run/notify"]
+
+
+@pytest.mark.parametrize(("tried", "ready"), [("import", True), ("health", False)])
+def test_a_release_is_tried_on_a_socket_of_its_own_by_import_or_by_health(
+    tmp_path: Path, tried: str, ready: bool
+) -> None:
+    app, values, _ = REFUSED["unfit"]
+    instance = Instance(tmp_path, app, {**values, "settings": {"workers": 3}}, tried)
+    try:
+        found = instance.ready()
+        assert (found is not None) == ready, instance.said()
+        assert ready == (found is not None and "1 workers" in found[0])
+        assert f"unix:{tmp_path}" in instance.said()
+    finally:
+        instance.stop()
 
 
 def test_every_answer_names_the_release(instances: dict[str, Instance]) -> None:
