@@ -37,9 +37,11 @@ options:
   command:
     description:
       - What to do. V(status) and V(verify) only read. V(remove) is done at once on a host that has no C(flaskctl).
+      - V(lock) takes the lease of the app for O(holder), so that no other rollout can begin there, and V(unlock)
+        ends it.
     type: str
     required: true
-    choices: [status, stage, activate, rollback, verify, prune, remove]
+    choices: [status, stage, activate, rollback, verify, prune, remove, lock, unlock]
   release:
     description:
       - The id of a release, or the beginning of it. Required with O(command=activate); O(command=rollback) without it
@@ -67,6 +69,19 @@ options:
         app's own words. The current release is not tried, and no release a second time.
     type: str
     choices: [import, health]
+  holder:
+    description:
+      - Which rollout this belongs to, a JSON text of an object with C(id), C(by), C(from), C(pid) and C(since). For
+        O(command=lock), O(command=unlock), O(command=stage), O(command=activate) and O(command=rollback).
+      - Each of them but V(unlock) takes the lease or gives a sign of life, and fails with RV(rc) 75 where another
+        rollout has it; V(stage) only where the release is not the current one. With C(takes_over) in the object, the
+        lease of the rollout with that id passes to this one.
+    type: str
+  force:
+    description:
+      - With O(command=unlock), end the lease of whatever rollout has it.
+    type: bool
+    default: false
   keep:
     description:
       - How many releases stay. For O(command=prune).
@@ -127,6 +142,14 @@ id:
   description: The id of the release that was staged, activated or asked for. None when it is predicted.
   returned: O(command=stage), O(command=activate), O(command=rollback)
   type: str
+lease:
+  description: Which rollout has the lease of the app, since when, and when it gave its last sign of life; or none.
+  returned: O(command=status), O(command=lock), O(command=unlock)
+  type: dict
+rc:
+  description: The exit code of C(flaskctl), V(75) where another process or another rollout is at work.
+  returned: failure
+  type: int
 current:
   description: The id of the release that answers requests, or none.
   returned: success
@@ -155,12 +178,14 @@ ARCHIVE_NEEDED = 3
 # which options each command takes besides `app`
 TAKES: dict[str, set[str]] = {
     "status": set(),
-    "stage": {"archive", "sha256", "config", "try"},
-    "activate": {"release"},
-    "rollback": {"release"},
+    "stage": {"archive", "sha256", "config", "try", "holder"},
+    "activate": {"release", "holder"},
+    "rollback": {"release", "holder"},
     "verify": {"release"},
     "prune": {"keep"},
     "remove": {"purge"},
+    "lock": {"holder"},
+    "unlock": {"holder", "force"},
 }
 
 
@@ -178,6 +203,10 @@ def problem(params: dict[str, Any], release_known: bool) -> str:
         return "command activate needs release: the id that stage returned"
     if command == "stage" and not (params["archive"] or params["sha256"]):
         return "command stage needs archive or sha256"
+    if command == "lock" and not params["holder"]:
+        return "command lock needs holder"
+    if command == "unlock" and bool(params["holder"]) == params["force"]:
+        return "command unlock needs either holder or force"
     return ""
 
 
@@ -186,8 +215,9 @@ def arguments(params: dict[str, Any], dry_run: bool) -> list[str]:
     given = ["--json", *(["--dry-run"] if dry_run else []), params["app"], params["command"]]
     if params["keep"] is not None:
         given += ["--keep", str(params["keep"])]
-    if params["purge"]:
-        given.append("--purge")
+    given += [f"--{name}" for name in ("purge", "force") if params[name]]
+    if params["holder"]:
+        given += ["--holder", params["holder"]]
     if params["sha256"]:
         given += ["--sha256", params["sha256"]]
     if params["try"]:
@@ -207,11 +237,11 @@ def without_flaskctl(params: dict[str, Any], dry_run: bool) -> dict[str, Any] | 
     answer = {"app": app, "command": command, "changed": False, "predicted": True}
     if command == "remove":
         return {**answer, "predicted": dry_run, "others": [], "msg": f"{app} is not on this host."}
-    if not dry_run or command not in ("stage", "activate", "prune"):
+    if not dry_run or command not in ("stage", "activate", "prune", "lock", "unlock"):
         return None
     return {
         **answer,
-        "changed": command != "prune",
+        "changed": command in ("stage", "activate"),
         "msg": f"{app} would be installed on this host for the first time.",
         "archive_needed": command == "stage",
         "id": None,
@@ -220,6 +250,7 @@ def without_flaskctl(params: dict[str, Any], dry_run: bool) -> dict[str, Any] | 
         "active": [],
         "staged": False,
         "tried": False,
+        "lease": None,
         "repairs": [],
         "releases": [],
         "socket": {"active": False, "enabled": False, "stale": False},
@@ -298,6 +329,8 @@ def main() -> None:
             "sha256": {"type": "str"},
             "config": {"type": "str", "no_log": True},
             "try": {"type": "str", "choices": ["import", "health"]},
+            "holder": {"type": "str"},
+            "force": {"type": "bool", "default": False},
             "keep": {"type": "int"},
             "purge": {"type": "bool", "default": False},
         },

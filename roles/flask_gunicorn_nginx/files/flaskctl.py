@@ -12,6 +12,7 @@ How to read it: pure functions decide (parts 1 to 3), `Host` is the seam to syst
 from __future__ import annotations
 
 import argparse
+import calendar
 import contextlib
 import dataclasses
 import errno
@@ -44,18 +45,11 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # Where a test may kill flaskctl (Host.step); each stands just before what it names.
 STAGE_STEPS = ("unpack", "venv", "dependencies", "venv-complete", "build", "manifest", "units", "publish", "staged")
 TRY_STEPS = ("try-start", "try-stop")
+LEASE_STEPS = ("lease-take", "lease-drop")
 PROOF_STEPS = ("intent", "start", "started", "current", "previous", "verify", "drain", "timers", "drained")
-STEPS = (
-    *STAGE_STEPS,
-    *TRY_STEPS,
-    *PROOF_STEPS,
-    "audit",
-    "done",
-    "prune-release",
-    "prune-venv",
-    "remove-stop",
-    "remove-files",
-)
+END_STEPS = ("audit", "done")
+REMOVE_STEPS = ("prune-release", "prune-venv", "remove-stop", "remove-files")
+STEPS = (*STAGE_STEPS, *TRY_STEPS, *LEASE_STEPS, *PROOF_STEPS, *END_STEPS, *REMOVE_STEPS)
 
 SETTLE_SECONDS = 1.0  # how long a release must live after READY before `current` moves to it
 VERIFY_SECONDS = 10.0  # how long nginx may take to answer with the release that was activated
@@ -64,6 +58,7 @@ UNFIT = re.compile(
     "[\ud800-\udfff\ufdd0-\ufdef" + "".join(chr(p << 16 | 0xFFFE | n) for p in range(17) for n in (0, 1)) + "]"
 )
 HANGS = "it was not ready in time (TimeoutStartSec): it hangs at import or in its health check"
+QUIET_SECONDS = 3600  # after so long without a sign of life `status` asks whether a rollout is still there
 FULL = "the disk is full: make room, flaskctl APP prune helps"
 MAX_MEMBERS = 50_000
 MAX_UNPACKED = 2 * 1024**3  # bytes
@@ -88,7 +83,7 @@ class Usage(Refused):
 
 
 class Busy(Refused):
-    """Another flaskctl holds the lock."""
+    """Another flaskctl holds the lock, or another rollout the lease."""
 
     code = 75
 
@@ -755,6 +750,56 @@ def busy_message(app: str, holder: Json | None) -> str:
         return f"another flaskctl holds the lock of {app}"
 
 
+def seconds_since(when: object, now: float) -> int | None:
+    """Return how long ago a time is, as utc() writes it; None for one that cannot be read."""
+    try:
+        return max(0, int(now - calendar.timegm(time.strptime(str(when), "%Y-%m-%dT%H:%M:%SZ"))))
+    except ValueError:
+        return None
+
+
+def ago(when: object, now: float) -> str:
+    seconds = seconds_since(when, now)
+    if seconds is None:
+        return str(when)
+    return f"{when}, {seconds} s ago" if seconds < 120 else f"{when}, {seconds // 60} min ago"
+
+
+HOLDER = ("id", "by", "from", "pid", "since")
+
+
+def parse_holder(text: str | None) -> Json | None:
+    """Read who rolls out, as the control node says it: {"id", "by", "from", "pid", "since"}, perhaps "takes_over"."""
+    if text is None:
+        return None
+    try:
+        data = json.loads(text)
+    except ValueError:
+        data = None
+    known = {*HOLDER, "takes_over"}
+    if not isinstance(data, dict) or not data.get("id") or not set(data) <= known:
+        raise Usage("--holder wants a JSON object with id, by, from, pid, since, perhaps takes_over")
+    if not all(isinstance(value, (str, int)) for value in data.values()):
+        raise Usage("--holder wants words and numbers")
+    return {key: str(value) for key, value in data.items() if value not in ("", None)}
+
+
+def plan_lease(lease: Json | None, holder: Json, now: str) -> Json | None:
+    """Return the lease as the holder has it now; None where another rollout has it."""
+    mine = lease is not None and lease.get("id") == holder["id"]
+    if lease and not mine and lease.get("id") != holder.get("takes_over"):
+        return None
+    known = {key: holder[key] for key in HOLDER if key in holder}
+    return {"since": now, **(lease if lease and mine else {}), **known, "seen": now}
+
+
+def lease_text(app: str, lease: Json, now: float) -> str:
+    who = " on ".join(str(lease[key]) for key in ("by", "from") if lease.get(key)) or str(lease.get("id"))
+    pid = f" (pid {lease['pid']})" if lease.get("pid") else ""
+    since, seen = ago(lease.get("since"), now), ago(lease.get("seen"), now)
+    return f"{who}{pid} rolls out {app} since {since}; last sign of life {seen}"
+
+
 def table(rows: Sequence[Sequence[str]]) -> str:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
@@ -924,6 +969,7 @@ class App:
         self.base = host.path(f"/srv/{name}")
         self.releases_dir, self.venvs_dir = self.base / "releases", self.base / "venvs"
         self.intent_file = self.base / "activating.json"
+        self.lease_file = self.base / "rollout.json"
         self.settings_file = host.path(f"/etc/flaskctl/{name}.json")
         self.audit_file = host.path(f"/var/log/flaskctl/{name}.jsonl")
         self.lock_file = host.path(f"/run/flaskctl/{name}.lock")
@@ -1084,6 +1130,62 @@ class App:
             pass
         return None
 
+    # --- the lease: one rollout at a time, from its first stage to its end; it outlives processes and reboots
+
+    def take(self, holder: Json | None) -> bool:
+        """Take the lease for a rollout, or show a sign of life; True if that was not its own before."""
+        if not holder:
+            return False
+        lease = read_json(self.lease_file)
+        now = self.host.now()
+        mine = plan_lease(lease, holder, utc(now))
+        if mine is None:
+            assert lease
+            raise Busy(
+                lease_text(self.name, lease, now),
+                remedy="wait for it to end; if it is dead: ansible-playbook flaskfleet.web.unlock, or here:"
+                f" flaskctl {self.name} unlock --force",
+            )
+        if not self.dry:
+            self.host.step("lease-take")
+            write_json(self.lease_file, mine)
+        return not lease or lease.get("id") != mine["id"]
+
+    def mind(self, holder: Json | None) -> None:
+        """Heed the lease before traffic moves. It stops another rollout, not a person at three in the morning."""
+        lease = read_json(self.lease_file)
+        if lease and not holder:
+            self.warnings.append(f"{lease_text(self.name, lease, self.host.now())}: it may move the app again")
+        try:
+            self.take(holder)
+        except OSError as error:  # a rollback must go on a full disk too
+            self.warnings.append(f"no sign of life in {self.lease_file}: {error.strerror}")
+
+    def lock(self, holder: Json | None) -> Json:
+        self.settings()
+        if not holder:
+            raise Usage("lock wants --holder")
+        with self.locked():
+            taken = self.take(holder)
+            lease = read_json(self.lease_file)
+        return {"lease": lease, "changed": taken, "msg": f"{holder['id']} {'has' if taken else 'still has'} the lease"}
+
+    def unlock(self, holder: Json | None, force: bool) -> Json:
+        self.settings()
+        if bool(holder) == force:
+            raise Usage("unlock wants --holder, or --force to end the lease of another")
+        with self.locked():
+            lease = read_json(self.lease_file)
+            answer: Json = {"lease": None, "was": lease, "changed": os.path.lexists(self.lease_file)}
+            if holder and lease and lease.get("id") not in (holder["id"], holder.get("takes_over")):
+                raise Busy(lease_text(self.name, lease, self.host.now()), remedy="unlock --force ends it")
+            if answer["changed"] and not self.dry:
+                self.host.step("lease-drop")
+                erase(self.lease_file)
+                if force:
+                    self.audit("unlock", None, was=lease)
+            return {**answer, "msg": "the lease is over" if answer["changed"] else "there is no lease"}
+
     def audit(self, event: str, release: str | None, **more: Any) -> None:
         entry: Json = {"when": utc(self.host.now()), "event": event, "release": release, "by": self.host.who()}
         manifest = self.manifest(release) or {}
@@ -1110,6 +1212,7 @@ class App:
             "port": settings.get("port"),
             "interrupted": state.intent.as_json() if state.intent and holder is None else None,
             "locked": holder,
+            "lease": read_json(self.lease_file),
         }
         answer["problems"] = self.problems(state, answer)
         return {**answer, "msg": self.status_text(answer, {release.id: release for release in releases})}
@@ -1133,6 +1236,9 @@ class App:
             found.append(f"{self.socket} is not active: systemctl start {self.socket}")
         if answer["socket"]["stale"]:
             found.append(f"{self.socket} does not listen where it should: no release can start")
+        quiet = seconds_since((answer["lease"] or {}).get("seen"), self.host.now()) or 0
+        if quiet > QUIET_SECONDS:
+            found.append(f"a rollout gives no sign of life: if it is dead, flaskctl {self.name} unlock --force")
         return found
 
     def status_text(self, answer: Json, releases: Mapping[str, Release]) -> str:
@@ -1149,6 +1255,7 @@ class App:
             ("rollback", f"goes to {answer['rollback']}" if answer["rollback"] else "has nowhere to go"),
             ("socket", f"{'active' if socket['active'] else 'NOT active'}, port {answer['port']}"),
             *([("busy", busy_message(self.name, answer["locked"]))] if answer["locked"] is not None else []),
+            *([("lease", lease_text(self.name, answer["lease"], self.host.now()))] if answer["lease"] else []),
             *(("problem", problem) for problem in answer["problems"]),
         ]
         return table([(self.name, *row) for row in rows])
@@ -1270,7 +1377,14 @@ class App:
 
     # --- stage
 
-    def stage(self, archive: Path | None, sha256: str | None, config_text: str | None, how: str | None = None) -> Json:
+    def stage(
+        self,
+        archive: Path | None,
+        sha256: str | None,
+        config_text: str | None,
+        how: str | None = None,
+        holder: Json | None = None,
+    ) -> Json:
         """Make the release stand on this host, whole and sound. Nothing that is served changes.
 
         `how`: start it too, on a socket of its own: "import" to see that it starts, "health" to ask its health path.
@@ -1302,7 +1416,10 @@ class App:
             sha256 = sha256 or (self.manifest(current) or {}).get("archive_sha256")
             if not sha256:
                 raise Usage(f"{self.name} has no current release: which archive?", remedy="stage ARCHIVE --config FILE")
-            answer = self.stage_release(sha256, config, file, archive.name if archive else "")
+            release = release_id(sha256, config)
+            if release != current or (read_json(self.lease_file) or {}).get("id") == (holder or {}).get("id"):
+                self.take(holder)
+            answer = self.stage_release(release, sha256, config, file, archive.name if archive else "")
             if archive and archive.parent == self.base / "incoming" and not self.dry:
                 erase(archive)  # the role put it there for this
             if kept and answer["id"] != current:
@@ -1346,8 +1463,8 @@ class App:
         write_json(self.releases_dir / release / "tried.json", {"when": utc(self.host.now()), "how": how})
         return True
 
-    def stage_release(self, sha256: str, config: Config, file: IO[bytes] | None, file_name: str) -> Json:
-        release, python = release_id(sha256, config), self.host.python_version(config.python)
+    def stage_release(self, release: str, sha256: str, config: Config, file: IO[bytes] | None, file_name: str) -> Json:
+        python = self.host.python_version(config.python)
         manifest = self.manifest(release)
         damage = self.damage(release, manifest, config, python) if manifest else []
         todo = manifest is None or bool(damage)
@@ -1626,18 +1743,20 @@ class App:
 
     # --- activate, rollback, recover
 
-    def activate(self, wanted: str) -> Json:
+    def activate(self, wanted: str, holder: Json | None = None) -> Json:
         settings = self.settings()
         with self.locked():
+            self.mind(holder)
             if self.dry and RELEASE_ID.match(wanted) and not self.manifest(wanted):
                 return {"id": wanted, "changed": True, "msg": f"would activate {wanted}, once it is staged"}
             release = self.find(wanted)
             self.recover()
             return self.go_to(release, "activate", settings)
 
-    def rollback(self, wanted: str | None) -> Json:
+    def rollback(self, wanted: str | None, holder: Json | None = None) -> Json:
         settings = self.settings()
         with self.locked():
+            self.mind(holder)
             self.recover()
             state, releases = self.state(), self.releases()
             release = self.find(wanted) if wanted else self.rollback_to(state, releases)
@@ -1975,7 +2094,7 @@ exit codes:
   1   refused, or failed: the message says what, why and what to do
   2   wrong usage
   3   stage --sha256: the archive itself is needed
-  75  another flaskctl holds the app's lock: the message says who, and since when
+  75  another flaskctl holds the app's lock, or another rollout its lease: the message says who, and since when
   `run` gives the exit code of the command it ran
 
 at three in the morning:
@@ -2032,10 +2151,14 @@ def parser() -> Parser:
         choices=("import", "health"),
         help="start it too, on a socket of its own: does it import, is it healthy? Refused if not",
     )
-    add("activate", "start a staged release, switch to it, drain the old one").add_argument(
-        "id", metavar="ID", help="the id of a release, or its beginning"
-    )
-    add("rollback", "go back to the release before this one", id="go back to this one instead")
+    activate = add("activate", "start a staged release, switch to it, drain the old one")
+    activate.add_argument("id", metavar="ID", help="the id of a release, or its beginning")
+    rollback = add("rollback", "go back to the release before this one", id="go back to this one instead")
+    lock = add("lock", "take the lease: no other rollout may stage until `unlock`")
+    unlock = add("unlock", "end the lease")
+    unlock.add_argument("--force", action="store_true", help="that of another rollout, which is dead")
+    for command in (stage, activate, rollback, lock, unlock):
+        command.add_argument("--holder", metavar="JSON", help='the rollout: {"id", "by", "from", "pid", "since"}')
     add("verify", "ask through nginx whether this very release answers", id="default: the current release")
     prune = add("prune", "remove old releases; never what serves, or what a rollback needs")
     prune.add_argument("--keep", metavar="N", type=int, help="how many to keep; default: the app's own setting")
@@ -2078,6 +2201,7 @@ def text_of(path: str | None, stdin: IO[str]) -> str | None:
 
 def carry_out(options: argparse.Namespace, app: App, stdin: IO[str]) -> Json:
     tty = stdin.isatty() and sys.stdout.isatty()
+    holder = parse_holder(getattr(options, "holder", None))
     commands: dict[str, Callable[[], Json]] = {
         "status": app.status,
         "releases": app.list_releases,
@@ -2086,9 +2210,12 @@ def carry_out(options: argparse.Namespace, app: App, stdin: IO[str]) -> Json:
             options.sha256,
             text_of(options.config, stdin),
             options.how,
+            holder,
         ),
-        "activate": lambda: app.activate(options.id),
-        "rollback": lambda: app.rollback(options.id),
+        "activate": lambda: app.activate(options.id, holder),
+        "rollback": lambda: app.rollback(options.id, holder),
+        "lock": lambda: app.lock(holder),
+        "unlock": lambda: app.unlock(holder, options.force),
         "verify": lambda: app.verify(options.id),
         "prune": lambda: app.prune(options.keep),
         "logs": lambda: app.logs(options.follow, options.lines, options.json),

@@ -181,6 +181,8 @@ def test_every_step_is_reached(host: FakeHost, stage: Stage) -> None:
     call(host, "hello", "stage", "--try", "import", "--config", "-", stdin=config(**TRIED))
     call(host, "hello", "activate", ids[0])
     call(host, "hello", "stage", "--try", "import", "--config", "-", stdin=config(**TRIED))
+    call(host, "hello", "lock", "--holder", '{"id": "1"}')
+    call(host, "hello", "unlock", "--force")
     call(host, "hello", "prune", "--keep", "1")
     call(host, "hello", "remove")
     assert set(host.steps) == set(flaskctl.STEPS)

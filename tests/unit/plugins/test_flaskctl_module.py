@@ -67,6 +67,12 @@ def engine(tmp_path: Path, run_module: Callable[..., Answer], monkeypatch: pytes
             ["--json", "hello", "stage", "--sha256", "ab", "--try", "import"],
         ),
         ({"command": "activate", "release": "4f0c"}, ["--json", "hello", "activate", "4f0c"]),
+        (
+            {"command": "activate", "release": "4f0c", "holder": '{"id": "1"}'},
+            ["--json", "hello", "activate", "--holder", '{"id": "1"}', "4f0c"],
+        ),
+        ({"command": "lock", "holder": '{"id": "1"}'}, ["--json", "hello", "lock", "--holder", '{"id": "1"}']),
+        ({"command": "unlock", "force": True}, ["--json", "hello", "unlock", "--force"]),
         ({"command": "rollback"}, ["--json", "hello", "rollback"]),
         ({"command": "rollback", "release": "4f0c"}, ["--json", "hello", "rollback", "4f0c"]),
         ({"command": "verify", "release": "4f0c"}, ["--json", "hello", "verify", "4f0c"]),
@@ -180,7 +186,10 @@ def test_a_difference_is_shown_by_name(engine: Engine) -> None:
         ({"command": "status", "release": "4f"}, "status takes no release"),
         ({"command": "rollback", "keep": 2, "config": "{}"}, "rollback takes no config and no keep"),
         ({"command": "prune", "purge": True}, "prune takes no purge"),
-        ({"command": "restart"}, "value of command must be one of"),
+        ({"command": "lock"}, "lock needs holder"),
+        ({"command": "unlock"}, "unlock needs either holder or force"),
+        ({"command": "unlock", "holder": "{}", "force": True}, "unlock needs either holder or force"),
+        ({"command": "reboot"}, "value of command must be one of"),
     ],
 )
 def test_options_that_do_not_fit_the_command_are_refused(engine: Engine, arguments: dict[str, Any], words: str) -> None:
@@ -198,6 +207,8 @@ def test_options_that_do_not_fit_the_command_are_refused(engine: Engine, argumen
         ({"command": "activate", "release": None}, True),
         ({"command": "activate", "release": "4f"}, True),
         ({"command": "prune", "keep": 5}, False),
+        ({"command": "lock", "holder": '{"id": "1"}'}, False),
+        ({"command": "unlock", "force": True}, False),
         ({"command": "remove"}, False),
     ],
 )
