@@ -37,11 +37,12 @@ options:
   command:
     description:
       - What to do. V(status) and V(verify) only read. V(remove) is done at once on a host that has no C(flaskctl).
+      - V(bake) watches the real traffic for O(seconds) and fails where it is worse than before the last activation.
       - V(lock) takes the lease of the app for O(holder), so that no other rollout can begin there, and V(unlock)
         ends it.
     type: str
     required: true
-    choices: [status, stage, activate, rollback, verify, prune, remove, lock, unlock]
+    choices: [status, stage, activate, rollback, verify, prune, remove, lock, unlock, bake]
   release:
     description:
       - The id of a release, or the beginning of it. Required with O(command=activate); O(command=rollback) without it
@@ -82,6 +83,25 @@ options:
       - With O(command=unlock), end the lease of whatever rollout has it.
     type: bool
     default: false
+  seconds:
+    description:
+      - With O(command=bake), how long to watch. As much time before the last activation is what it is compared with.
+    type: int
+  max_errors:
+    description:
+      - With O(command=bake), by how many percentage points the share of answers with status 5xx may grow.
+        Without it V(1).
+    type: float
+  max_slower:
+    description:
+      - With O(command=bake), how many times as long 95 of 100 requests may take. Without it V(2). Less than 0.05
+        seconds more is never too much.
+    type: float
+  min_requests:
+    description:
+      - With O(command=bake), how many requests before and after are enough to judge. Without it V(50). With fewer, it
+        passes and says so.
+    type: int
   keep:
     description:
       - How many releases stay. For O(command=prune).
@@ -142,6 +162,18 @@ id:
   description: The id of the release that was staged, activated or asked for. None when it is predicted.
   returned: O(command=stage), O(command=activate), O(command=rollback)
   type: str
+before:
+  description: "The traffic before: C(requests) that went to the app, C(errors) of them, C(p95) in seconds."
+  returned: O(command=bake)
+  type: dict
+after:
+  description: The traffic in the time that was watched, in the same words.
+  returned: O(command=bake)
+  type: dict
+judged:
+  description: Whether there were requests enough, before and after, to judge.
+  returned: O(command=bake)
+  type: bool
 lease:
   description: Which rollout has the lease of the app, since when, and when it gave its last sign of life; or none.
   returned: O(command=status), O(command=lock), O(command=unlock)
@@ -184,6 +216,7 @@ TAKES: dict[str, set[str]] = {
     "verify": {"release"},
     "prune": {"keep"},
     "remove": {"purge"},
+    "bake": {"seconds", "max_errors", "max_slower", "min_requests"},
     "lock": {"holder"},
     "unlock": {"holder", "force"},
 }
@@ -203,6 +236,8 @@ def problem(params: dict[str, Any], release_known: bool) -> str:
         return "command activate needs release: the id that stage returned"
     if command == "stage" and not (params["archive"] or params["sha256"]):
         return "command stage needs archive or sha256"
+    if command == "bake" and params["seconds"] is None:
+        return "command bake needs seconds"
     if command == "lock" and not params["holder"]:
         return "command lock needs holder"
     if command == "unlock" and bool(params["holder"]) == params["force"]:
@@ -213,8 +248,9 @@ def problem(params: dict[str, Any], release_known: bool) -> str:
 def arguments(params: dict[str, Any], dry_run: bool) -> list[str]:
     """Return the arguments for flaskctl; the configuration is not among them, it goes to standard input."""
     given = ["--json", *(["--dry-run"] if dry_run else []), params["app"], params["command"]]
-    if params["keep"] is not None:
-        given += ["--keep", str(params["keep"])]
+    for name in ("keep", "seconds", "max_errors", "max_slower", "min_requests"):
+        if params[name] is not None:
+            given += [f"--{name.replace('_', '-')}", str(params[name])]
     given += [f"--{name}" for name in ("purge", "force") if params[name]]
     if params["holder"]:
         given += ["--holder", params["holder"]]
@@ -332,6 +368,10 @@ def main() -> None:
             "holder": {"type": "str"},
             "force": {"type": "bool", "default": False},
             "keep": {"type": "int"},
+            "seconds": {"type": "int"},
+            "max_errors": {"type": "float"},
+            "max_slower": {"type": "float"},
+            "min_requests": {"type": "int"},
             "purge": {"type": "bool", "default": False},
         },
         supports_check_mode=True,

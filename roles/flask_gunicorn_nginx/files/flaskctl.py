@@ -15,6 +15,7 @@ import argparse
 import calendar
 import contextlib
 import dataclasses
+import datetime
 import errno
 import fcntl
 import hashlib
@@ -58,6 +59,7 @@ UNFIT = re.compile(
     "[\ud800-\udfff\ufdd0-\ufdef" + "".join(chr(p << 16 | 0xFFFE | n) for p in range(17) for n in (0, 1)) + "]"
 )
 HANGS = "it was not ready in time (TimeoutStartSec): it hangs at import or in its health check"
+SLOWER_SECONDS = 0.05  # less than that is no slower, whatever the ratio: of 2 ms and 6 ms nobody takes note
 QUIET_SECONDS = 3600  # after so long without a sign of life `status` asks whether a rollout is still there
 FULL = "the disk is full: make room, flaskctl APP prune helps"
 MAX_MEMBERS = 50_000
@@ -537,9 +539,10 @@ class Intent(NamedTuple):
     origin: str | None  # what was current; "from" in the file
     previous: str | None
     how: str = "activate"
+    began: str = ""
 
     def as_json(self) -> Json:
-        return {"to": self.to, "from": self.origin, "previous": self.previous, "how": self.how}
+        return {"to": self.to, "from": self.origin, "previous": self.previous, "how": self.how, "began": self.began}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -750,18 +753,19 @@ def busy_message(app: str, holder: Json | None) -> str:
         return f"another flaskctl holds the lock of {app}"
 
 
-def seconds_since(when: object, now: float) -> int | None:
-    """Return how long ago a time is, as utc() writes it; None for one that cannot be read."""
+def moment(when: object) -> int | None:
+    """Return the seconds of a time that utc() wrote; None for one that cannot be read."""
     try:
-        return max(0, int(now - calendar.timegm(time.strptime(str(when), "%Y-%m-%dT%H:%M:%SZ"))))
+        return calendar.timegm(time.strptime(str(when), "%Y-%m-%dT%H:%M:%SZ"))
     except ValueError:
         return None
 
 
 def ago(when: object, now: float) -> str:
-    seconds = seconds_since(when, now)
-    if seconds is None:
+    then = moment(when)
+    if then is None:
         return str(when)
+    seconds = max(0, int(now) - then)
     return f"{when}, {seconds} s ago" if seconds < 120 else f"{when}, {seconds // 60} min ago"
 
 
@@ -798,6 +802,79 @@ def lease_text(app: str, lease: Json, now: float) -> str:
     pid = f" (pid {lease['pid']})" if lease.get("pid") else ""
     since, seen = ago(lease.get("since"), now), ago(lease.get("seen"), now)
     return f"{who}{pid} rolls out {app} since {since}; last sign of life {seen}"
+
+
+class Traffic(NamedTuple):
+    """What nginx passed to the app in some time: how many requests, answers 5xx, and 95 % are answered in `p95` s."""
+
+    requests: int
+    errors: int
+    p95: float | None  # none where nothing was answered
+
+    def share(self) -> float:
+        """Return the errors in percent."""
+        return 100 * self.errors / self.requests if self.requests else 0.0
+
+    def __str__(self) -> str:
+        return f"{self.errors} of {self.requests} failed ({self.share():.2f} %)" + (
+            f", 95 % within {self.p95:.3f} s" if self.p95 is not None else ""
+        )
+
+
+def traffic(entries: Iterable[Json], start: float, end: float) -> Traffic:
+    """Sum up the entries of nginx's log in [start, end). What nginx answers itself, files say, is not the release's."""
+    requests, errors, seconds = 0, 0, []
+    for entry in entries:
+        if start <= entry["time"] < end and entry.get("upstream_status", "-") not in ("", "-"):
+            requests += 1
+            errors += int(entry["status"]) >= 500
+            seconds += [float(entry["seconds"])] if entry["status"] != 101 else []  # a websocket lasts as it likes
+    return Traffic(requests, errors, sorted(seconds)[-(-len(seconds) * 95 // 100) - 1] if seconds else None)
+
+
+def log_entry(line: bytes) -> Json | None:
+    """Read one line of nginx's log, its time in seconds; None for one that is cut or is not ours."""
+    try:
+        entry = json.loads(line)
+        return {**entry, "time": datetime.datetime.fromisoformat(entry["time"]).timestamp()}
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def lines_from_end(file: IO[bytes], block: int = 1 << 16) -> Iterator[bytes]:
+    """Yield the lines of a file, the last one first; no more of it is read than they need."""
+    position, rest = file.seek(0, os.SEEK_END), b""
+    while position:
+        size = min(block, position)
+        position = file.seek(position - size)
+        rest, *lines = (file.read(size) + rest).split(b"\n")
+        yield from (line for line in reversed(lines) if line)
+    if rest:
+        yield rest
+
+
+class Limits(NamedTuple):
+    """How much worse a release may be: 5xx in percentage points, the time for 95 % as a ratio; and for how few not."""
+
+    errors: float = 1.0
+    slower: float = 2.0
+    requests: int = 50
+
+
+def worse(before: Traffic, after: Traffic, limits: Limits) -> str:
+    """Return in what the traffic after a release is worse than the limits allow; nothing if it is not."""
+    points = after.share() - before.share()
+    if points > limits.errors:
+        return f"{points:.2f} percentage points more requests fail, {limits.errors:g} may"
+    if before.p95 is None or after.p95 is None or after.p95 - before.p95 <= SLOWER_SECONDS:
+        return ""
+    ratio = after.p95 / max(before.p95, 0.001)  # nginx counts in milliseconds
+    return f"requests take {ratio:.1f} times as long, {limits.slower:g} times they may" if ratio > limits.slower else ""
+
+
+def looks(seconds: int) -> list[int]:
+    """Return after how many seconds a bake looks: early too, for a release that fails outright."""
+    return [*(5 * 2**n for n in range(20) if 5 * 2**n < seconds), seconds]
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
@@ -1043,7 +1120,11 @@ class App:
                 active.append(release)
         found = read_json(self.intent_file) or {}
         to, how = str(found.get("to")), found.get("how") or "activate"
-        intent = Intent(to, found.get("from"), found.get("previous"), how) if RELEASE_ID.match(to) else None
+        intent = (
+            Intent(to, found.get("from"), found.get("previous"), how, found.get("began") or "")
+            if RELEASE_ID.match(to)
+            else None
+        )
         links = self.linked("current"), self.linked("previous")
         return State(*links, tuple(running), tuple(active), tuple(jobs), intent)
 
@@ -1236,8 +1317,8 @@ class App:
             found.append(f"{self.socket} is not active: systemctl start {self.socket}")
         if answer["socket"]["stale"]:
             found.append(f"{self.socket} does not listen where it should: no release can start")
-        quiet = seconds_since((answer["lease"] or {}).get("seen"), self.host.now()) or 0
-        if quiet > QUIET_SECONDS:
+        seen = moment((answer["lease"] or {}).get("seen"))
+        if seen is not None and self.host.now() - seen > QUIET_SECONDS:
             found.append(f"a rollout gives no sign of life: if it is dead, flaskctl {self.name} unlock --force")
         return found
 
@@ -1302,6 +1383,46 @@ class App:
             if self.host.now() - start >= (min(seconds, 2) if answer.release == release else seconds):
                 return answer, wrong
             self.host.sleep(0.1)
+
+    def bake(self, seconds: int, limits: Limits) -> Json:
+        """Watch the real traffic, against that before the last activation. Takes no lock: a rollback need not wait."""
+        self.settings()
+        if seconds < 1:
+            raise Usage("--seconds wants 1 or more")
+        release = self.linked("current")
+        moved = [event for event in self.events() if event.get("event") in ("activate", "rollback")]
+        switched = moment(moved[-1].get("began") or moved[-1].get("when")) if moved else None
+        if not release or switched is None:
+            raise Refused(f"{self.name} has no activation to compare with", remedy=f"flaskctl {self.name} activate ID")
+        start = int(self.host.now())
+        before = traffic(self.log_entries(switched - seconds), switched - seconds, switched)
+        after, enough = traffic([], 0, 0), False
+        for look in [] if self.dry else looks(seconds):
+            self.host.sleep(max(0.0, start + look - self.host.now()))
+            if self.linked("current") != release:
+                raise Refused(f"{release} is no longer current, {self.linked('current')} is")
+            after = traffic(self.log_entries(start), start, start + look)
+            enough = min(before.requests, after.requests) >= limits.requests
+            # latency is for the whole time alone: a release is slow while it is new
+            wrong = worse(before, after if look == seconds else after._replace(p95=None), limits) if enough else ""
+            if wrong:
+                what = f"release {release} of {self.name} does worse than what ran before: {wrong}"
+                detail = f"before: {before}\nafter:  {after}, in {look} s"
+                raise Refused(what, detail, f"flaskctl {self.name} rollback")
+        said = f"before: {before}; after: {after}, in {seconds} s"
+        said = said if enough else f"too few requests to judge, {limits.requests} are wanted; {said}"
+        figures = {"before": before._asdict(), "after": after._asdict(), "judged": enough}
+        return {"id": release, **figures, "msg": f"would watch for {seconds} s" if self.dry else said}
+
+    def log_entries(self, since: float) -> Iterator[Json]:
+        """Yield what nginx has logged of the app since then, the last first; the log was rotated at most once."""
+        for name in (f"{self.name}.access.log", f"{self.name}.access.log.1"):
+            with contextlib.suppress(FileNotFoundError), open(self.host.path(f"/var/log/nginx/{name}"), "rb") as file:
+                for entry in map(log_entry, lines_from_end(file)):
+                    if entry and entry["time"] < since - 1:
+                        return
+                    if entry:
+                        yield entry
 
     def logs(self, follow: bool, lines: int, capture: bool) -> Json:
         self.settings()
@@ -1781,7 +1902,7 @@ class App:
         began = self.host.now()
         self.check_whole(release)
         self.open_socket(state, units)
-        intent = Intent(release, state.current, state.previous, how)
+        intent = Intent(release, state.current, state.previous, how, utc(began))
         self.host.step("intent")
         try:
             write_json(self.intent_file, intent.as_json())
@@ -1913,7 +2034,8 @@ class App:
         self.stop(others)
         erase(self.releases_dir / intent.to / "refused.json")
         self.host.step("audit")
-        self.audit(intent.how, intent.to, **({"was": intent.origin} if intent.origin else {}))
+        more = {"was": intent.origin, "began": intent.began}
+        self.audit(intent.how, intent.to, **{key: value for key, value in more.items() if value})
         self.host.step("done")
         erase(self.intent_file)
         sync_directory(self.base)
@@ -2160,6 +2282,15 @@ def parser() -> Parser:
     for command in (stage, activate, rollback, lock, unlock):
         command.add_argument("--holder", metavar="JSON", help='the rollout: {"id", "by", "from", "pid", "since"}')
     add("verify", "ask through nginx whether this very release answers", id="default: the current release")
+    bake = add("bake", "watch the real traffic: is it worse than before the last activation?")
+    bake.add_argument("--seconds", metavar="N", type=int, required=True, help="for so long, and compare with as long")
+    limits = Limits()
+    for option, kind, default, meaning in (
+        ("--max-errors", float, limits.errors, "so many percentage points more may fail with 5xx"),
+        ("--max-slower", float, limits.slower, "95 of 100 requests may take so many times as long"),
+        ("--min-requests", int, limits.requests, "with fewer before or after, do not judge"),
+    ):
+        bake.add_argument(option, metavar="N", type=kind, default=default, help=f"{meaning}; default: {default:g}")
     prune = add("prune", "remove old releases; never what serves, or what a rollback needs")
     prune.add_argument("--keep", metavar="N", type=int, help="how many to keep; default: the app's own setting")
     logs = add("logs", "what the app wrote to the journal")
@@ -2217,6 +2348,7 @@ def carry_out(options: argparse.Namespace, app: App, stdin: IO[str]) -> Json:
         "lock": lambda: app.lock(holder),
         "unlock": lambda: app.unlock(holder, options.force),
         "verify": lambda: app.verify(options.id),
+        "bake": lambda: app.bake(options.seconds, Limits(options.max_errors, options.max_slower, options.min_requests)),
         "prune": lambda: app.prune(options.keep),
         "logs": lambda: app.logs(options.follow, options.lines, options.json),
         "run": lambda: app.run(options.words, options.release, tty, options.json),

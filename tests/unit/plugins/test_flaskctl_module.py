@@ -71,6 +71,12 @@ def engine(tmp_path: Path, run_module: Callable[..., Answer], monkeypatch: pytes
             {"command": "activate", "release": "4f0c", "holder": '{"id": "1"}'},
             ["--json", "hello", "activate", "--holder", '{"id": "1"}', "4f0c"],
         ),
+        (
+            {"command": "bake", "seconds": 60, "max_errors": 0.5, "max_slower": 3, "min_requests": 10},
+            ["--json", "hello", "bake", "--seconds", "60"]
+            + ["--max-errors", "0.5", "--max-slower", "3.0", "--min-requests", "10"],
+        ),
+        ({"command": "bake", "seconds": 5}, ["--json", "hello", "bake", "--seconds", "5"]),
         ({"command": "lock", "holder": '{"id": "1"}'}, ["--json", "hello", "lock", "--holder", '{"id": "1"}']),
         ({"command": "unlock", "force": True}, ["--json", "hello", "unlock", "--force"]),
         ({"command": "rollback"}, ["--json", "hello", "rollback"]),
@@ -186,6 +192,7 @@ def test_a_difference_is_shown_by_name(engine: Engine) -> None:
         ({"command": "status", "release": "4f"}, "status takes no release"),
         ({"command": "rollback", "keep": 2, "config": "{}"}, "rollback takes no config and no keep"),
         ({"command": "prune", "purge": True}, "prune takes no purge"),
+        ({"command": "bake"}, "bake needs seconds"),
         ({"command": "lock"}, "lock needs holder"),
         ({"command": "unlock"}, "unlock needs either holder or force"),
         ({"command": "unlock", "holder": "{}", "force": True}, "unlock needs either holder or force"),

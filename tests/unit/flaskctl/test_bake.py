@@ -1,0 +1,149 @@
+"""The bake: real traffic after an activation, against as much time before it."""
+
+from __future__ import annotations
+
+import datetime
+import io
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.unit.flaskctl.fake_host import FakeHost, call, flaskctl
+
+Stage = Callable[..., str]
+Traffic, Limits = flaskctl.Traffic, flaskctl.Limits
+
+
+def entry(when: float, status: int = 200, seconds: float = 0.01, upstream: str = "") -> dict[str, Any]:
+    """Return what nginx logs of a request, in the time zone of its host."""
+    zone = datetime.timezone(datetime.timedelta(hours=2))
+    time = datetime.datetime.fromtimestamp(int(when), zone).isoformat()
+    return {"time": time, "status": status, "seconds": seconds, "upstream_status": upstream or str(status)}
+
+
+def log(host: FakeHost, entries: list[dict[str, Any]], name: str = "hello.access.log") -> None:
+    path = host.root / "var/log/nginx" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(line) + "\n" for line in entries))
+
+
+@pytest.mark.parametrize("block", [1, 3, 7, 1 << 16])
+@pytest.mark.parametrize("text", ["", "a", "a\n", "a\nbc\n\ndef", "\nab\ncd\n"])
+def test_a_file_is_read_from_its_end_line_by_line(text: str, block: int) -> None:
+    lines = [line.encode() for line in text.split("\n") if line]
+    assert list(flaskctl.lines_from_end(io.BytesIO(text.encode()), block)) == lines[::-1]
+
+
+def test_no_more_of_a_file_is_read_than_the_lines_that_are_wanted() -> None:
+    file = io.BytesIO(b"x\n" * 1_000_000)
+    lines = flaskctl.lines_from_end(file, 4096)
+    assert [next(lines) for _ in range(3)] == [b"x"] * 3
+    assert file.tell() == 2_000_000
+
+
+@pytest.mark.parametrize("line", [b"", b"{", b"[]", b"7", b'{"time": "x"}', b'{"status": 200}', b"\xff"])
+def test_a_line_that_is_cut_or_not_ours_is_passed_over(line: bytes) -> None:
+    assert flaskctl.log_entry(line) is None
+
+
+def test_traffic_is_what_went_to_the_app_and_a_websocket_has_no_latency() -> None:
+    lines = [entry(100 + second, seconds=second / 100) for second in range(20)]
+    lines += [entry(105, 503, upstream="502"), entry(105, 101, 900.0), entry(105, 200, 7.0, "-"), entry(99), entry(120)]
+    lines.append({**entry(105, 404, 9.0), "upstream_status": ""})
+    entries = [flaskctl.log_entry(json.dumps(line).encode()) for line in lines]
+    assert flaskctl.traffic(entries, 100, 120) == Traffic(22, 1, 0.18)
+    assert flaskctl.traffic([], 0, 9) == Traffic(0, 0, None)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "says"),
+    [
+        (Traffic(100, 0, 0.1), Traffic(100, 1, 0.1), ""),
+        (Traffic(100, 0, 0.1), Traffic(100, 2, 0.1), "2.00 percentage points more requests fail, 1 may"),
+        (Traffic(100, 50, 0.1), Traffic(100, 50, 0.1), ""),
+        (Traffic(100, 50, 0.1), Traffic(100, 0, 0.2), ""),
+        (Traffic(100, 0, 0.1), Traffic(100, 0, 0.21), "requests take 2.1 times as long, 2 times they may"),
+        (Traffic(100, 0, 0.002), Traffic(100, 0, 0.050), ""),
+        (Traffic(100, 0, 0.0), Traffic(100, 0, 1.0), "requests take 1000.0 times"),
+        (Traffic(100, 0, None), Traffic(100, 0, 1.0), ""),
+        (Traffic(100, 0, 1.0), Traffic(100, 0, None), ""),
+    ],
+)
+def test_only_what_is_worse_than_the_limits_is_told(before: Any, after: Any, says: str) -> None:
+    found = flaskctl.worse(before, after, Limits())
+    assert found.startswith(says) and bool(found) == bool(says)
+
+
+def test_a_release_that_fails_outright_is_seen_early() -> None:
+    assert flaskctl.looks(3) == [3]
+    assert flaskctl.looks(5) == [5]
+    assert flaskctl.looks(60) == [5, 10, 20, 40, 60]
+
+
+@pytest.fixture
+def baked(host: FakeHost, stage: Stage) -> Callable[..., Any]:
+    """Activate a release and bake it for a minute; each argument makes of a time the request before, and after."""
+    one, two = stage("v1"), stage("v2")
+    call(host, "hello", "activate", one)
+    host.sleep(120)
+
+    def bake(old: Callable[[float], Any], new: Callable[[float], Any], *words: str) -> Any:
+        began = host.clock
+        assert call(host, "hello", "activate", two).rc == 0
+        log(host, [old(began - 60 + second / 2) for second in range(119)], "hello.access.log.1")
+        log(host, [new(host.clock + second / 2) for second in range(118)])
+        return call(host, "hello", "bake", "--seconds", "60", *words, "--json")
+
+    return bake
+
+
+def test_a_release_that_does_as_well_passes_with_the_figures(host: FakeHost, baked: Callable[..., Any]) -> None:
+    began = host.clock
+    result = baked(entry, lambda when: entry(when, 500 if int(when) % 120 == 0 else 200))
+    assert result.rc == 0 and result.json["judged"] and not result.json["changed"]
+    assert result.json["before"] == {"requests": 119, "errors": 0, "p95": 0.01}
+    assert result.json["after"]["requests"] == 118
+    assert host.clock >= began + 60
+    assert "before: 0 of 119 failed (0.00 %), 95 % within 0.010 s" in result.json["msg"]
+
+
+def test_a_release_that_fails_is_refused_at_once_with_the_figures(host: FakeHost, baked: Callable[..., Any]) -> None:
+    result = baked(entry, lambda when: entry(when, 500), "--min-requests", "10")
+    assert result.rc == 1 and "percentage points more requests fail" in result.json["msg"]
+    assert "before: 0 of 119 failed" in result.json["detail"] and "in 5 s" in result.json["detail"]
+    assert "rollback" in result.json["remedy"]
+
+
+def test_a_release_that_is_slow_is_refused_after_the_whole_time(host: FakeHost, baked: Callable[..., Any]) -> None:
+    result = baked(entry, lambda when: entry(when, seconds=0.5))
+    assert result.rc == 1 and "50.0 times as long" in result.json["msg"] and "in 60 s" in result.json["detail"]
+
+
+def test_too_few_requests_are_not_judged(host: FakeHost, baked: Callable[..., Any]) -> None:
+    result = baked(entry, lambda when: entry(when, 500), "--min-requests", "119")
+    assert result.rc == 0 and not result.json["judged"] and "too few requests to judge, 119" in result.json["msg"]
+
+
+def test_a_release_that_was_rolled_back_meanwhile_is_not_judged_by_anothers_traffic(
+    host: FakeHost, baked: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def sleep(seconds: float) -> None:
+        host.clock += seconds
+        if seconds > 4:  # the first look of the bake
+            monkeypatch.undo()
+            call(host, "hello", "rollback")
+
+    monkeypatch.setattr(host, "sleep", sleep)
+    result = baked(entry, entry)
+    assert result.rc == 1 and "is no longer current" in result.json["msg"]
+
+
+def test_without_an_activation_there_is_nothing_to_compare_with(host: FakeHost, stage: Stage) -> None:
+    assert call(host, "hello", "bake", "--seconds", "60").rc == 1
+    call(host, "hello", "activate", stage("v1"))
+    assert call(host, "hello", "bake", "--seconds", "0").rc == 2
+    began = host.clock
+    assert call(host, "hello", "bake", "--seconds", "60", "--dry-run").rc == 0 and host.clock == began
+    assert call(host, "hello", "bake", "--seconds", "60", "--json").json["judged"] is False
