@@ -733,6 +733,12 @@ def relations(get: Callable[[str], Any], has: Callable[[str], bool]) -> Iterator
             f"{PREFIX}port and {PREFIX}listen are both {number(get('port'))}. The app and nginx need a port each: set"
             f" {PREFIX}port: 5000, for example."
         )
+    ready = f"{get('url_prefix') or ''}/readyz" if truth(get("url_prefix_in_routes")) else "/readyz"
+    if get("health_path") == ready:
+        yield (
+            f"{PREFIX}health_path is {ready}, which nginx answers for load balancers, and which says no while the host"
+            " is drained. Set another path of the app, such as /healthz."
+        )
     if get("tls") and number(get("listen")) == 443:
         yield (
             f"{PREFIX}listen is 443, where nginx listens for HTTPS when {PREFIX}tls is set. Set {PREFIX}listen: 80: it"

@@ -38,11 +38,14 @@ options:
     description:
       - What to do. V(status) and V(verify) only read. V(remove) is done at once on a host that has no C(flaskctl).
       - V(bake) watches the real traffic for O(seconds) and fails where it is worse than before the last activation.
+      - After V(drain) the readiness path answers 503 until V(undrain), so that a load balancer sends no more requests,
+        while the app serves those that come. V(maintenance) has nginx answer for the app.
       - V(lock) takes the lease of the app for O(holder), so that no other rollout can begin there, and V(unlock)
         ends it.
     type: str
     required: true
-    choices: [status, stage, activate, rollback, verify, prune, remove, lock, unlock, bake]
+    choices: [status, stage, activate, rollback, verify, prune, remove, lock, unlock, bake, drain, undrain,
+      maintenance]
   release:
     description:
       - The id of a release, or the beginning of it. Required with O(command=activate); O(command=rollback) without it
@@ -86,7 +89,18 @@ options:
   seconds:
     description:
       - With O(command=bake), how long to watch. As much time before the last activation is what it is compared with.
+      - With O(command=drain), how long to wait, when it was not drained yet, for load balancers to notice.
     type: int
+  mode:
+    description:
+      - With O(command=maintenance), V(on) to answer every path of the app with 503 and a page, V(off) to serve again.
+        The health path, when it is not V(/), answers all the time.
+    type: str
+    choices: ["on", "off"]
+  page:
+    description:
+      - With O(command=maintenance) and O(mode=on), a file on the host that holds the page. Without it a plain one.
+    type: path
   max_errors:
     description:
       - With O(command=bake), by how many percentage points the share of answers with status 5xx may grow.
@@ -174,6 +188,14 @@ judged:
   description: Whether there were requests enough, before and after, to judge.
   returned: O(command=bake)
   type: bool
+drained:
+  description: Whether the readiness path answers 503 for O(command=drain).
+  returned: O(command=status), O(command=drain), O(command=undrain), O(command=maintenance)
+  type: bool
+maintenance:
+  description: Whether nginx answers for the app.
+  returned: O(command=status), O(command=drain), O(command=undrain), O(command=maintenance)
+  type: bool
 lease:
   description: Which rollout has the lease of the app, since when, and when it gave its last sign of life; or none.
   returned: O(command=status), O(command=lock), O(command=unlock)
@@ -217,6 +239,9 @@ TAKES: dict[str, set[str]] = {
     "prune": {"keep"},
     "remove": {"purge"},
     "bake": {"seconds", "max_errors", "max_slower", "min_requests"},
+    "drain": {"seconds"},
+    "undrain": set(),
+    "maintenance": {"mode", "page"},
     "lock": {"holder"},
     "unlock": {"holder", "force"},
 }
@@ -238,6 +263,8 @@ def problem(params: dict[str, Any], release_known: bool) -> str:
         return "command stage needs archive or sha256"
     if command == "bake" and params["seconds"] is None:
         return "command bake needs seconds"
+    if command == "maintenance" and not params["mode"]:
+        return "command maintenance needs mode"
     if command == "lock" and not params["holder"]:
         return "command lock needs holder"
     if command == "unlock" and bool(params["holder"]) == params["force"]:
@@ -248,7 +275,7 @@ def problem(params: dict[str, Any], release_known: bool) -> str:
 def arguments(params: dict[str, Any], dry_run: bool) -> list[str]:
     """Return the arguments for flaskctl; the configuration is not among them, it goes to standard input."""
     given = ["--json", *(["--dry-run"] if dry_run else []), params["app"], params["command"]]
-    for name in ("keep", "seconds", "max_errors", "max_slower", "min_requests"):
+    for name in ("keep", "seconds", "page", "max_errors", "max_slower", "min_requests"):
         if params[name] is not None:
             given += [f"--{name.replace('_', '-')}", str(params[name])]
     given += [f"--{name}" for name in ("purge", "force") if params[name]]
@@ -260,7 +287,7 @@ def arguments(params: dict[str, Any], dry_run: bool) -> list[str]:
         given += ["--try", params["try"]]
     if params["config"] is not None:
         given += ["--config", "-"]
-    return given + [params[name] for name in ("archive", "release") if params[name]]
+    return given + [params[name] for name in ("archive", "release", "mode") if params[name]]
 
 
 def without_flaskctl(params: dict[str, Any], dry_run: bool) -> dict[str, Any] | None:
@@ -369,6 +396,8 @@ def main() -> None:
             "force": {"type": "bool", "default": False},
             "keep": {"type": "int"},
             "seconds": {"type": "int"},
+            "mode": {"type": "str", "choices": ["on", "off"]},
+            "page": {"type": "path"},
             "max_errors": {"type": "float"},
             "max_slower": {"type": "float"},
             "min_requests": {"type": "int"},

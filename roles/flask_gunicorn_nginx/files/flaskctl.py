@@ -47,10 +47,11 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 STAGE_STEPS = ("unpack", "venv", "dependencies", "venv-complete", "build", "manifest", "units", "publish", "staged")
 TRY_STEPS = ("try-start", "try-stop")
 LEASE_STEPS = ("lease-take", "lease-drop")
+MARK_STEPS = ("mark-drained", "mark-maintenance")
 PROOF_STEPS = ("intent", "start", "started", "current", "previous", "verify", "drain", "timers", "drained")
 END_STEPS = ("audit", "done")
 REMOVE_STEPS = ("prune-release", "prune-venv", "remove-stop", "remove-files")
-STEPS = (*STAGE_STEPS, *TRY_STEPS, *LEASE_STEPS, *PROOF_STEPS, *END_STEPS, *REMOVE_STEPS)
+STEPS = (*STAGE_STEPS, *TRY_STEPS, *LEASE_STEPS, *MARK_STEPS, *PROOF_STEPS, *END_STEPS, *REMOVE_STEPS)
 
 SETTLE_SECONDS = 1.0  # how long a release must live after READY before `current` moves to it
 VERIFY_SECONDS = 10.0  # how long nginx may take to answer with the release that was activated
@@ -59,6 +60,12 @@ UNFIT = re.compile(
     "[\ud800-\udfff\ufdd0-\ufdef" + "".join(chr(p << 16 | 0xFFFE | n) for p in range(17) for n in (0, 1)) + "]"
 )
 HANGS = "it was not ready in time (TimeoutStartSec): it hangs at import or in its health check"
+PAGE = """\
+<!doctype html>
+<meta name="viewport" content="width=device-width">
+<title>Maintenance</title>
+<p>This service is being maintained. Please come back in a few minutes.</p>
+"""
 SLOWER_SECONDS = 0.05  # less than that is no slower, whatever the ratio: of 2 ms and 6 ms nobody takes note
 QUIET_SECONDS = 3600  # after so long without a sign of life `status` asks whether a rollout is still there
 FULL = "the disk is full: make room, flaskctl APP prune helps"
@@ -1016,7 +1023,7 @@ class Host:
                 connection.sock = context.wrap_socket(connection.sock, server_hostname=host)
             connection.request("GET", path, headers={"Host": host, "Connection": "close", "User-Agent": "flaskctl"})
             response = connection.getresponse()
-            body = response.read(1000).decode("utf-8", "replace")
+            body = response.read(1000).decode("utf-8", "ignore")
             return Answer(response.status, response.headers.get("X-Release", ""), body)
         except (OSError, http.client.HTTPException) as error:
             return Answer(0, "", f"{type(error).__name__}: {error}")
@@ -1047,6 +1054,7 @@ class App:
         self.releases_dir, self.venvs_dir = self.base / "releases", self.base / "venvs"
         self.intent_file = self.base / "activating.json"
         self.lease_file = self.base / "rollout.json"
+        self.drained_file, self.page_file = self.base / "drained", self.base / "maintenance.html"  # nginx looks at them
         self.settings_file = host.path(f"/etc/flaskctl/{name}.json")
         self.audit_file = host.path(f"/var/log/flaskctl/{name}.jsonl")
         self.lock_file = host.path(f"/run/flaskctl/{name}.lock")
@@ -1294,6 +1302,8 @@ class App:
             "interrupted": state.intent.as_json() if state.intent and holder is None else None,
             "locked": holder,
             "lease": read_json(self.lease_file),
+            "drained": self.drained_file.exists(),
+            "maintenance": self.page_file.exists(),
         }
         answer["problems"] = self.problems(state, answer)
         return {**answer, "msg": self.status_text(answer, {release.id: release for release in releases})}
@@ -1317,6 +1327,10 @@ class App:
             found.append(f"{self.socket} is not active: systemctl start {self.socket}")
         if answer["socket"]["stale"]:
             found.append(f"{self.socket} does not listen where it should: no release can start")
+        if answer["drained"]:
+            found.append(f"drained, so no load balancer sends requests: flaskctl {self.name} undrain")
+        if answer["maintenance"]:
+            found.append(f"in maintenance, so users get a page that says so: flaskctl {self.name} maintenance off")
         seen = moment((answer["lease"] or {}).get("seen"))
         if seen is not None and self.host.now() - seen > QUIET_SECONDS:
             found.append(f"a rollout gives no sign of life: if it is dead, flaskctl {self.name} unlock --force")
@@ -1362,7 +1376,9 @@ class App:
         answer, wrong = self.ask(address, release, 0)
         if wrong:
             raise Refused(wrong, answer.body, "nginx -t; systemctl status nginx; flaskctl status")
-        return {"id": release, "status": answer.status, "msg": f"{release} answers {answer.status} through nginx"}
+        msg = f"{release} answers {answer.status} through nginx"
+        msg = "in maintenance: nginx answers in place of the app" if self.is_page(answer) else msg
+        return {"id": release, "status": answer.status, "msg": msg}
 
     def ask(self, address: Json, release: str | None, seconds: float) -> tuple[Answer, str]:
         """Ask through nginx until this release (None: any) answers 2xx: the last answer, and what is wrong with it."""
@@ -1373,6 +1389,8 @@ class App:
             by = f"release {answer.release}" if answer.release else "something that names no release"
             if not answer.status:
                 wrong = f"{where} does not answer ({answer.body})"
+            elif self.is_page(answer):
+                return answer, ""  # the app's health path is /, which belongs to the users: nobody can ask for it now
             elif not 200 <= answer.status < 300:
                 wrong = f"{where} answers {answer.status}, from {by}"
             elif release and answer.release != release:
@@ -1423,6 +1441,45 @@ class App:
                         return
                     if entry:
                         yield entry
+
+    # --- drain, maintenance: what nginx says instead of the app
+
+    def mark(self, path: Path, text: str | None, event: str) -> Json:
+        """Put a file that nginx looks at in place, or take it away, and say so in the audit log."""
+        self.settings()
+        with self.locked():
+            changed = read_text(path) != text
+            if changed and not self.dry:
+                self.host.step(f"mark-{'drained' if path == self.drained_file else 'maintenance'}")
+                erase(path) if text is None else write(path, text)
+                self.audit(event, self.linked("current"))
+        site = read_text(self.host.path(f"/etc/nginx/sites-available/{self.name}.conf")) or ""
+        if text is not None and str(path.name) not in site:
+            self.warnings.append(f"nginx does not look at {path}: run the playbook")
+        return {"drained": self.drained_file.exists(), "maintenance": self.page_file.exists(), "changed": changed}
+
+    def drain(self, seconds: int) -> Json:
+        """Have the readiness path answer 503, so that a load balancer sends no more requests; serve those that come."""
+        answer = self.mark(self.drained_file, "flaskctl drain\n", "drain")
+        if answer["changed"] and not self.dry:
+            self.host.sleep(seconds)
+        return {**answer, "msg": f"{self.name} is drained" + ("" if answer["changed"] else " already")}
+
+    def undrain(self) -> Json:
+        answer = self.mark(self.drained_file, None, "undrain")
+        return {**answer, "msg": f"{self.name} is ready" + ("" if answer["changed"] else " already")}
+
+    def maintenance(self, mode: str, page: str | None) -> Json:
+        """Have nginx answer every path of the app but its health path with 503 and a page."""
+        # on again without a page: the one that is there stays
+        text = (page or read_text(self.page_file) or PAGE) if mode == "on" else None
+        answer = self.mark(self.page_file, text, f"maintenance {mode}")
+        return {**answer, "msg": f"maintenance is {mode}" + ("" if answer["changed"] else " already")}
+
+    def is_page(self, answer: Answer) -> bool:
+        """Whether it is the page of the maintenance, as far as it was read."""
+        page = read_text(self.page_file)
+        return page is not None and answer.status == 503 and page.startswith(answer.body) and bool(answer.body)
 
     def logs(self, follow: bool, lines: int, capture: bool) -> Json:
         self.settings()
@@ -2291,6 +2348,12 @@ def parser() -> Parser:
         ("--min-requests", int, limits.requests, "with fewer before or after, do not judge"),
     ):
         bake.add_argument(option, metavar="N", type=kind, default=default, help=f"{meaning}; default: {default:g}")
+    drain = add("drain", "have the readiness path answer 503, for load balancers; go on serving")
+    drain.add_argument("--seconds", metavar="N", type=int, default=0, help="wait so long for them to notice")
+    add("undrain", "have the readiness path answer again what the app's health path does")
+    maintenance = add("maintenance", "answer every path of the app with 503 and a page; its health path not")
+    maintenance.add_argument("mode", choices=("on", "off"))
+    maintenance.add_argument("--page", metavar="FILE", help="the page, HTML; default: a plain one")
     prune = add("prune", "remove old releases; never what serves, or what a rollback needs")
     prune.add_argument("--keep", metavar="N", type=int, help="how many to keep; default: the app's own setting")
     logs = add("logs", "what the app wrote to the journal")
@@ -2349,6 +2412,9 @@ def carry_out(options: argparse.Namespace, app: App, stdin: IO[str]) -> Json:
         "unlock": lambda: app.unlock(holder, options.force),
         "verify": lambda: app.verify(options.id),
         "bake": lambda: app.bake(options.seconds, Limits(options.max_errors, options.max_slower, options.min_requests)),
+        "drain": lambda: app.drain(options.seconds),
+        "undrain": app.undrain,
+        "maintenance": lambda: app.maintenance(options.mode, text_of(options.page, stdin)),
         "prune": lambda: app.prune(options.keep),
         "logs": lambda: app.logs(options.follow, options.lines, options.json),
         "run": lambda: app.run(options.words, options.release, tty, options.json),

@@ -76,6 +76,12 @@ def engine(tmp_path: Path, run_module: Callable[..., Answer], monkeypatch: pytes
             ["--json", "hello", "bake", "--seconds", "60"]
             + ["--max-errors", "0.5", "--max-slower", "3.0", "--min-requests", "10"],
         ),
+        ({"command": "drain", "seconds": 5}, ["--json", "hello", "drain", "--seconds", "5"]),
+        ({"command": "undrain"}, ["--json", "hello", "undrain"]),
+        (
+            {"command": "maintenance", "mode": "on", "page": "/p.html"},
+            ["--json", "hello", "maintenance", "--page", "/p.html", "on"],
+        ),
         ({"command": "bake", "seconds": 5}, ["--json", "hello", "bake", "--seconds", "5"]),
         ({"command": "lock", "holder": '{"id": "1"}'}, ["--json", "hello", "lock", "--holder", '{"id": "1"}']),
         ({"command": "unlock", "force": True}, ["--json", "hello", "unlock", "--force"]),
@@ -192,6 +198,7 @@ def test_a_difference_is_shown_by_name(engine: Engine) -> None:
         ({"command": "status", "release": "4f"}, "status takes no release"),
         ({"command": "rollback", "keep": 2, "config": "{}"}, "rollback takes no config and no keep"),
         ({"command": "prune", "purge": True}, "prune takes no purge"),
+        ({"command": "maintenance"}, "maintenance needs mode"),
         ({"command": "bake"}, "bake needs seconds"),
         ({"command": "lock"}, "lock needs holder"),
         ({"command": "unlock"}, "unlock needs either holder or force"),

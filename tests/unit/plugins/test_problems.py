@@ -390,6 +390,11 @@ def test_a_long_or_unprintable_value_is_shown_short_and_on_one_line() -> None:
         ({"port": 8080, "listen": "8080"}, "port and flask_gunicorn_nginx_listen are both 8080"),
         ({"url_prefix_in_routes": True, "url_prefix": ""}, "url_prefix_in_routes is true"),
         ({"tls": {"certificate": "/a", "key": "/b"}, "listen": 443}, "listen is 443"),
+        ({"health_path": "/readyz"}, "health_path is /readyz"),
+        (
+            {"health_path": "/api/readyz", "url_prefix": "/api", "url_prefix_in_routes": True},
+            "health_path is /api/readyz",
+        ),
     ],
 )
 def test_values_that_do_not_fit_together_are_refused(options: dict[str, Any], words: str) -> None:

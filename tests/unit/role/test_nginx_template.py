@@ -157,7 +157,8 @@ def test_without_tls_there_is_one_server_and_no_word_of_it() -> None:
 def test_browsers_remember_https_for_two_years_unless_told_otherwise() -> None:
     assert '"max-age=63072000"' in site(NAMED_TLS)
     text = site({"server_names": ["example.com"], "tls": {**TLS, "hsts_max_age": 300}})
-    assert re.findall(r"max-age=(\d+)", text) == ["300", "300"]  # nginx inherits no add_header into the static location
+    # nginx inherits no add_header into a location that has one: static files and the page of the maintenance
+    assert re.findall(r"max-age=(\d+)", text) == ["300"] * 3
 
 
 # What reaches the app
@@ -244,7 +245,7 @@ def test_an_alias_and_its_location_both_end_in_a_slash() -> None:
 
 def test_without_a_static_directory_nginx_serves_no_file() -> None:
     text = site({"default_server": True, "static": {"dir": ""}})
-    assert "alias" not in text and "previous" not in text
+    assert "/static" not in text and "previous" not in text
 
 
 def test_mounted_below_a_path_everything_is_below_it() -> None:
@@ -269,6 +270,45 @@ def test_without_a_path_the_app_has_the_root() -> None:
     text = site({"default_server": True})
     assert "proxy_pass http://hello;" in block(text, "location /")
     assert "return 404;" not in block(text, "location /")
+
+
+# Readiness and maintenance
+
+
+@pytest.mark.parametrize(
+    ("values", "ready", "health"),
+    [
+        ({}, "/readyz", ""),
+        ({"health_path": "/healthz"}, "/readyz", "/healthz"),
+        ({"url_prefix": "/api"}, "/api/readyz", ""),
+        ({"url_prefix": "/api", "health_path": "/healthz"}, "/api/readyz", "/api/healthz"),
+        (
+            {"url_prefix": "/api", "url_prefix_in_routes": True, "health_path": "/api/healthz"},
+            "/api/readyz",
+            "/api/healthz",
+        ),
+    ],
+)
+def test_a_load_balancer_asks_for_health_under_a_path_of_its_own(
+    values: dict[str, Any], ready: str, health: str
+) -> None:
+    text = site({"default_server": True, **values})
+    location = block(text, f"location = {ready}")
+    asked = health or f"{values.get('url_prefix', '')}/"
+    assert f"proxy_pass http://hello{asked};" in lines(location)
+    assert "if (-f /srv/hello/drained) {" in lines(location) and "if (-f /srv/hello/maintenance.html) {" in lines(
+        location
+    )
+    exempt = re.findall(r"location = (\S+) \{\n\s+proxy_pass http://hello;\n\s+\}", text)
+    assert exempt == ([health] if health else []), "the health path answers in a maintenance, / belongs to the users"
+
+
+def test_in_a_maintenance_the_app_is_not_asked_and_the_page_says_when_to_come_back() -> None:
+    text = site({"default_server": True})
+    assert "return 503;" in lines(block(block(text, "location /"), "if (-f /srv/hello/maintenance.html)"))
+    page = lines(block(text, "location = /.maintenance.html"))
+    assert {"internal;", "alias /srv/hello/maintenance.html;", "add_header Retry-After 60 always;"} <= set(page)
+    assert "-f" not in block(text, "location ^~ /static/")
 
 
 # Settings
