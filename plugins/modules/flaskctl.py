@@ -168,6 +168,10 @@ predicted:
   description: That the host has no C(flaskctl) yet, so that the answer is what a first installation would give.
   returned: check mode on such a host
   type: bool
+verified:
+  description: Whether the release is the current one already and answers through nginx, so that V(verify) need not ask.
+  returned: O(command=stage)
+  type: bool
 tried:
   description: Whether the release has passed O(try) on this host, now or before.
   returned: O(command=stage)
@@ -313,6 +317,7 @@ def without_flaskctl(params: dict[str, Any], dry_run: bool) -> dict[str, Any] | 
         "active": [],
         "staged": False,
         "tried": False,
+        "verified": False,
         "lease": None,
         "repairs": [],
         "releases": [],

@@ -1606,7 +1606,15 @@ class App:
             if how and answer["staged"] and answer["id"] != current and not self.dry:
                 answer["changed"] = self.try_out(answer["id"], config, how) or answer["changed"]
             answer["tried"] = bool(self.tried(answer["id"]))
+            answer["verified"] = answer["id"] in answer["active"] and self.serves(answer["id"])
             return answer
+
+    def serves(self, release: str) -> bool:
+        """Return whether this is the current release and answers through nginx, asked once."""
+        address = self.settings().get("verify")
+        if not address or self.linked("current") != release:
+            return False
+        return not self.ask(address, release, 0)[1]
 
     def tried(self, release: str) -> str:
         return str((read_json(self.releases_dir / release / "tried.json") or {}).get("how", ""))

@@ -56,7 +56,8 @@ def test_stage_answers_all_that_the_role_asks_for(host: FakeHost, stage: Stage) 
     assert answer == {
         "app": "hello", "command": "stage", "changed": False, "id": release, "current": None, "previous": None,
         "active": [], "socket": {"active": True, "enabled": True, "stale": False}, "service": {"enabled": True},
-        "staged": True, "tried": False, "archive_needed": False, "repairs": [], "releases": [release],
+        "staged": True, "tried": False, "verified": False, "archive_needed": False, "repairs": [],
+        "releases": [release],
         "nginx": "1.22.1", "openssl": "3.0.20", "systemd": 252, "python": "3.11", "ipv6": False,
         "venv": {"key": answer["venv"]["key"], "built": False}, "msg": f"{release} is staged", "warnings": [],
     }  # fmt: skip
@@ -444,6 +445,23 @@ def test_verify_wants_the_very_release(host: FakeHost, stage: Stage) -> None:
     assert call(host, "hello", "verify", "--json").json["status"] == 200
     result = call(host, "hello", "verify", two)
     assert result.rc == 1 and f"is answered by release {one}, not by {two}" in result.err
+
+
+def test_stage_says_whether_the_release_serves_already_and_answers(host: FakeHost, stage: Stage) -> None:
+    def verified(release: str) -> bool:
+        sha = json.loads((base(host) / "releases" / release / "manifest.json").read_text())["archive_sha256"]
+        answer = call(host, "hello", "stage", "--sha256", sha, "--config", "-", "--json", stdin=config())
+        return bool(answer.json["verified"])
+
+    one, two = stage("v1"), stage("v2")
+    assert not verified(one)
+    call(host, "hello", "activate", one)
+    assert verified(one) and not verified(two)
+    host.broken[one] = "nginx"
+    assert not verified(one)
+    del host.broken[one]
+    host.nginx_down = True
+    assert not verified(one)
 
 
 def test_a_closed_socket_is_opened_first_but_not_under_a_release_that_runs(host: FakeHost, stage: Stage) -> None:
