@@ -104,6 +104,7 @@ class Report:
     median: float = 0.0
     percentile_99: float = 0.0
     over: int = 0  # short requests slower than 250 ms
+    stall: float = 0.0  # the longest that the machine kept the client itself waiting for a processor
     kinds: dict[str, Kind] = dataclasses.field(default_factory=dict)
     releases: dict[str, Release] = dataclasses.field(default_factory=dict)
     reasons: dict[str, int] = dataclasses.field(default_factory=dict)
@@ -128,7 +129,8 @@ class Report:
         lines = [
             f"{self.target}: {self.requests} requests in {self.seconds:.0f} s, {self.failed} failed, slowest short one"
             f" {self.slowest:.3f} s ({self.slowest_is}), median {self.median:.3f} s, 99 % within"
-            f" {self.percentile_99:.3f} s, {self.over} over 0.25 s; {len(self.releases)} releases answered"
+            f" {self.percentile_99:.3f} s, {self.over} over 0.25 s; {len(self.releases)} releases answered; the client"
+            f" itself waited up to {self.stall:.3f} s for a processor"
         ]
         lines += [
             f"  {name}: {kind.requests} requests, {kind.failed} failed, slowest {kind.slowest:.3f} s"
@@ -246,14 +248,22 @@ class Crowd:
         """Let everybody in until stop(), the most seconds or the most requests; requests in flight are finished."""
         self.began = time.monotonic()
         crowd = [asyncio.create_task(self.user(kind)) for kind, count in self.users.items() for _ in range(count)]
-        clock = asyncio.create_task(self.clock())
+        clocks = [asyncio.create_task(self.clock()), asyncio.create_task(self.watch_the_machine())]
         await asyncio.gather(*crowd)
-        clock.cancel()
+        for clock in clocks:
+            clock.cancel()
         return self.so_far()
 
     async def clock(self) -> None:
         await asyncio.sleep(self.most_seconds)
         self.stopping.set()
+
+    async def watch_the_machine(self) -> None:
+        """Sleep, and see how much later than asked for this awakes: no server's fault, and part of each slow answer."""
+        while True:
+            began = time.monotonic()
+            await asyncio.sleep(0.02)
+            self.report.stall = max(self.report.stall, time.monotonic() - began - 0.02)
 
     def stop(self) -> None:
         self.stopping.set()

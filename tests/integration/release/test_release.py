@@ -6,7 +6,6 @@ The tests run in the order in which they stand here, on all hosts at once, and g
 from __future__ import annotations
 
 import json
-import os
 import re
 import tarfile
 import time
@@ -19,10 +18,8 @@ import pytest
 from tests.load.client import STATIC
 from tests.load.fleet import APP, BASE, NAME, Answer, Books, Host, Json, Workshop, on_all, play
 
-# Seconds. One short request in a thousand may take longer than 0.25 s, none longer than this: where other programs
-# take the processors, single requests wait for those. A release that users must wait for costs each of them more.
-# LOAD_BOUND=0.25 on a machine that does nothing else; docs/reliability.md says what was measured where.
-BOUND = float(os.environ.get("LOAD_BOUND", "1.0"))
+# Seconds, of a short request. What the machine makes the client itself wait is no server's fault and comes on top.
+BOUND = 0.25
 LOCK = (APP / "requirements.txt").read_text()
 SIX = "six==1.17.0 --hash=sha256:4721f391ed90541fddacab5acf947aa0d3dc7d27b2e1e8eda2be8970586c3274\n"
 
@@ -140,8 +137,9 @@ def test_release_that_answers_badly_only_through_nginx_goes_back_by_itself(
 ) -> None:
     """The gate asks the app inside its sandbox; this one is well there, and ill as soon as nginx asks."""
     (before,) = currents(hosts)
-    ill = "from flask import abort\n\n\n@app.before_request\ndef ill():\n    if request.path == '/healthz' and "
-    source = workshop.source("ill", append=ill + "'X-Real-IP' in request.headers:\n        abort(418)")
+    ill = "@app.before_request\ndef ill():\n    if request.path == '/healthz' and "
+    ill += "request.user_agent.string != 'flaskfleet-gate':\n        return 'a teapot', 418"
+    source = workshop.source("ill", append=ill)
     played = play({"flask_gunicorn_nginx_source": str(source)}, place)
     assert played.rc != 0
     assert "418" in played.out and f"{before} serves again, proven through nginx" in played.out, played.out
@@ -433,7 +431,7 @@ def test_no_request_failed_none_was_slow_and_each_was_answered_by_a_good_release
         answered = {release: seen.versions for release, seen in report.releases.items()}
         assert not set(answered) & books.refused, f"a refused release has answered: {report}"
         assert {release: [books.released.get(release)] for release in answered} == answered
-        assert report.slowest <= BOUND and report.over <= report.requests / 1000, str(report)
+        assert report.slowest <= BOUND + report.stall, str(report)
     outside = [report for name, report in books.reports.items() if "inside" not in name]
     for report in outside:
         assert report.versions == set(books.released.values()), "each version that was released has answered"
