@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -78,10 +79,27 @@ def test_check_mode_predicts_a_release_by_names_and_changes_nothing(one: Site, i
     assert one.flaskctl("status") == before
 
 
+# looks at every command line and temporary file while a release is made; the halves keep it from finding itself
+WATCH = f"""
+import glob, time
+while True:
+    for path in [*glob.glob("/proc/[0-9]*/cmdline"), *glob.glob("/tmp/**", recursive=True)]:
+        try:
+            found = open(path, "rb").read()
+        except OSError:
+            continue
+        if b"{CANARY[:6]}" + b"{CANARY[6:]}" in found:
+            open("/run/canary-seen", "a").write(path + " " + str(found[:300]) + "\\n")
+    time.sleep(0.02)
+"""
+
+
 @pytest.fixture(scope="module")
 def released(one: Site, inventory: str) -> Iterator[str]:
     before = one.current
+    one.root(f"systemd-run --quiet --unit=watch-canary python3 -c {shlex.quote(WATCH)}")
     said = play(one, inventory, "--diff", "-vvv", **SECRETS)
+    one.root("systemctl is-active watch-canary.service && systemctl stop watch-canary.service")
     yield said
     one.flaskctl("activate", before)
 
@@ -97,11 +115,18 @@ def test_the_app_has_the_secrets(one: Site, released: str) -> None:
     assert one.flaskctl("run", "--", "python", "-c", script)["stdout"].strip() == f"{CANARY}{CANARY}'\"$x"
 
 
+def test_no_command_line_and_no_temporary_file_held_the_secrets_while_it_ran(one: Site, released: str) -> None:
+    assert one.root("cat /run/canary-seen 2>/dev/null || true") == ""
+    argv = ["grep", "-rlsF", CANARY, os.path.expanduser("~/.ansible/tmp")]
+    kept = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert kept.stdout == "", "on the control node"
+
+
 def test_no_other_user_finds_the_secrets_on_the_host(one: Site, released: str) -> None:
     # the pattern comes through a pipe and is written in halves, so that the search does not find itself
     grep = f"printf %s%s {CANARY[:6]} {CANARY[6:]} | grep -sF -f - "
     nobody = f"printf %s%s {CANARY[:6]} {CANARY[6:]} | runuser -u nobody -- grep -sF -f - "
-    assert one.root(f"{grep} -rl /etc /var/log /tmp /run/systemd /home /var/lib/hello || true") == ""
+    assert one.root(f"{grep} -rl /etc /var/log /tmp /var/tmp /run/systemd /root /home /var/lib/hello || true") == ""
     for command in ("systemctl show '*'", "systemctl cat 'hello*'", "journalctl --no-pager"):
         assert one.root(f"{command} > /tmp/said; {grep} -c /tmp/said; rm /tmp/said") == "0", command
     assert one.root(f"{nobody} -rl /srv/hello /run/credentials /proc/[0-9]*/cmdline || true") == ""
