@@ -15,7 +15,7 @@ description:
   - An argument specification checks types, but neither what a value may look like nor how values fit together, and it
     does not notice a misspelled name. What nginx and systemd would take for their own syntax is refused here as well.
   - Of C(flask_gunicorn_nginx_env) and C(flask_gunicorn_nginx_credentials) only names are shown, never values.
-positional: known
+positional: known, serial
 options:
   _input:
     description: The variables, full name to value.
@@ -26,6 +26,10 @@ options:
     type: list
     elements: str
     required: true
+  serial:
+    description: Whether the play has hosts that are not in its present batch.
+    type: bool
+    default: false
 """
 
 EXAMPLES = r"""
@@ -621,13 +625,27 @@ def command(value: Any) -> Problems:
         yield f"is {shown(value)}. Its first character would mean something to systemd. Begin with the program's name."
 
 
+def batches(value: Any) -> Problems:
+    """Accept sizes as `serial` of a play takes them."""
+    yield from a_list(value, batch, '[1, "10%", "100%"]')
+    if isinstance(value, (list, tuple)) and not value:
+        yield 'is empty. Set the sizes of the batches, such as [1, "10%", "100%"].'
+
+
+def batch(value: Any) -> Problems:
+    """Accept a number of hosts or a share of them."""
+    share = re.fullmatch(r"(\d{1,3}(?:\.\d+)?)%", value) if isinstance(value, str) else None
+    if not ((number(value) or 0) > 0 or (share and 0 < float(share[1]) <= 100)):
+        yield f'is {shown(value)}. It must be a number of hosts, 1 or more, or a share of them, "10%".'
+
+
 def hooks(value: Any) -> Problems:
     """Accept files of tasks that run around a release."""
-    known = ("pre_release", "post_release")
+    known = ("before_batch", "pre_release", "post_release", "after_batch")
     yield from a_dict(value, "{pre_release: /srv/deploy/before.yml}")
     for key, path in value.items() if isinstance(value, Mapping) else ():
         if key not in known:
-            yield f"has {shown(key)}, which is not known.{meant(str(key), known)} It can have {' and '.join(known)}."
+            yield f"has {shown(key)}, which is not known.{meant(str(key), known)} It can have {', '.join(known)}."
         elif not isinstance(path, str) or not path.startswith("/") or CONTROL.search(path):
             yield (
                 f"has the {key} {shown(path)}. It must be an absolute path on the control node, such as"
@@ -716,6 +734,13 @@ RULES: dict[str, Rule] = {
     "migrate_command": command,
     "processes": processes,
     "hooks": hooks,
+    "batches": batches,
+    "rollout": a_record(
+        "{max_unreachable: 1}",
+        max_unreachable=a_number(0, None, "Set how many hosts may be down, such as 1."),
+        revert=a_bool,
+        report=absolute_or_empty,
+    ),
 }
 
 
@@ -751,11 +776,12 @@ def relations(get: Callable[[str], Any], has: Callable[[str], bool]) -> Iterator
         )
 
 
-def problems(values: Mapping[str, Any], known: Iterable[str]) -> list[str]:
+def problems(values: Mapping[str, Any], known: Iterable[str], serial: bool = False) -> list[str]:
     """Return what is wrong with the variables, in the order in which they are documented.
 
     `values` maps full names to values; `known` are the full names that the role has. For an app that is to be removed
-    only what the removal needs is checked: a setting that went wrong must not keep it on the host.
+    only what the removal needs is checked: a setting that went wrong must not keep it on the host. `serial` says
+    whether the play has its hosts in batches of its own.
     """
     known = sorted(str(item) for item in known)
     found = [
@@ -782,6 +808,11 @@ def problems(values: Mapping[str, Any], known: Iterable[str]) -> list[str]:
         found.insert(0, f"{PREFIX}name is not set. Set it to the app's name, such as hello.")
     if not removal:
         found += relations(get, has)
+    if not removal and serial:
+        found.append(
+            f"The play sets serial, and then no host could wait for all others to be ready. Remove it and set"
+            f" {PREFIX}batches instead."
+        )
     return found
 
 

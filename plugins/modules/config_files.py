@@ -137,6 +137,15 @@ applied:
   description: Whether O(apply) ran, or would run in check mode.
   returned: success
   type: bool
+undo:
+  description: What was at those paths, in the form of O(files), so that a later task can put it back. A file that was
+    only edited, or that is not UTF-8, is not among them.
+  returned: success
+  type: list
+  elements: dict
+  sample:
+    - path: /etc/nginx/sites-available/hello.conf
+      state: absent
 put_back:
   description: The paths that were put back.
   returned: failure of O(validate), of O(apply) or of a write
@@ -161,7 +170,7 @@ import pwd
 import re
 import shlex
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -308,6 +317,24 @@ def diff_of(change: Change) -> dict[str, str]:
         "before": before.text(),
         "after": after.text(),
     }
+
+
+def undo_of(change: Change, edited_paths: Collection[str]) -> list[dict[str, str]]:
+    """Return the entry of `files` that puts back what was there; none for what is somebody else's or no text."""
+    before = change.before
+    if change.path in edited_paths:
+        return []
+    if before.kind == "absent":
+        return [{"path": change.path, "state": "absent"}]
+    if before.kind == "link":
+        return [{"path": change.path, "link": before.target}]
+    owner, group = owner_names(before.uid, before.gid).split(":")
+    try:
+        content = before.content.decode()
+    except UnicodeDecodeError:
+        return []
+    mode = f"{before.mode:04o}"
+    return [{"path": change.path, "content": content, "mode": mode, "owner": owner, "group": group}]
 
 
 def to_json(state: State) -> dict[str, Any]:
@@ -683,10 +710,12 @@ def main() -> None:
     except OSError as error:
         hint = " Run the task as root (become: true)." if error.errno in (errno.EACCES, errno.EPERM) else ""
         module.fail_json(msg=f"Cannot change the files: {error.strerror}: {error.filename}.{hint}")
+    edited_paths = {entry["path"] for entry in files if entry["regexp"] is not None}
     module.exit_json(
         changed=bool(changes) or applied,
         changed_paths=[change.path for change in changes],
         applied=applied,
+        undo=[entry for change in changes for entry in undo_of(change, edited_paths)],
         diff=[diff_of(change) for change in changes],
     )
 

@@ -130,12 +130,22 @@ def test_the_whole_set_is_put_in_place_checked_and_applied_once(host: Host) -> N
     assert not host.markers()
 
 
+def test_what_it_returns_puts_everything_back_but_the_files_of_others(host: Host) -> None:
+    before = host.tree(times=False)
+    undo = host.run()["undo"]
+    host.run(files=undo)
+    changed = {path for path, held in host.tree(times=False).items() if before.get(path) != held}
+    assert changed == {"main.conf", "deep", "deep/er"}
+    assert stat.S_IMODE(host.site.stat().st_mode) == 0o640
+    assert host.run(check=True)["undo"] != []
+
+
 def test_a_second_run_changes_nothing_and_runs_nothing(host: Host) -> None:
     host.run()
     host.calls()
     before = host.tree()
     answer = host.run()
-    assert (answer["changed"], answer["applied"], answer["changed_paths"], answer["diff"]) == (False, False, [], [])
+    assert (answer["changed"], answer["applied"], answer["undo"], answer["diff"]) == (False, False, [], [])
     assert host.calls() == [] and host.tree() == before
 
 

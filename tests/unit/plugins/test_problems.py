@@ -87,7 +87,12 @@ def told(**options: Any) -> list[str]:
         ("processes", [{"name": "worker", "command": "celery -A app worker", "count": 2}]),
         ("processes", [{"name": "a", "command": "x", "schedule": "*-*-* 04:00"}, {"name": "b", "command": "y"}]),
         ("hooks", {"pre_release": "/srv/hooks/before.yml", "post_release": "/srv/hooks/after.yml"}),
+        ("hooks", {"before_batch": "/srv/hooks/out.yml", "after_batch": "/srv/hooks/in.yml"}),
         ("hooks", {}),
+        ("batches", [1, "10%", "100%"]),
+        ("batches", ["1", "33.3%"]),
+        ("rollout", {}),
+        ("rollout", {"max_unreachable": 2, "revert": False, "report": "/tmp/report.json"}),
     ],
 )
 def test_what_can_work_is_let_through(option: str, value: Any) -> None:
@@ -346,6 +351,13 @@ def test_what_can_work_is_let_through(option: str, value: Any) -> None:
         ("hooks", {"pre_release": "before.yml"}, "absolute path"),
         ("hooks", {"pre_relase": "/x"}, "Did you mean pre_release?"),
         ("hooks", [], "must be a dictionary"),
+        ("batches", 5, "must be a list"),
+        ("batches", [], "is empty"),
+        *[("batches", [value], "number of hosts") for value in (0, -1, "0%", "101%", "ten", "10 %", None, True, 1.5)],
+        ("rollout", {"max_unreachable": "some"}, "has max_unreachable, which is 'some'"),
+        ("rollout", {"revert": "perhaps"}, "true or false"),
+        ("rollout", {"report": "report.json"}, "absolute path"),
+        ("rollout", {"revrt": True}, "Did you mean revert?"),
     ],
 )
 def test_what_cannot_work_is_refused_with_the_name_and_a_remedy(option: str, value: Any, words: str) -> None:
@@ -481,3 +493,8 @@ def test_values_as_ansible_reads_them_from_a_file_are_judged_like_plain_ones() -
     assert judged() == []
     found = judged(port=80, server_names=["x;"], env={"A": True})
     assert [text.split()[0].removeprefix(PREFIX) for text in found] == ["env", "port", "server_names"]
+
+
+def test_a_play_with_batches_of_its_own_is_refused() -> None:
+    (text,) = problems({PREFIX + option: value for option, value in GOOD.items()}, KNOWN, serial=True)
+    assert "sets serial" in text and f"{PREFIX}batches" in text
