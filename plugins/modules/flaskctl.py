@@ -40,12 +40,13 @@ options:
       - V(bake) watches the real traffic for O(seconds) and fails where it is worse than before the last activation.
       - After V(drain) the readiness path answers 503 until V(undrain), so that a load balancer sends no more requests,
         while the app serves those that come. V(maintenance) has nginx answer for the app.
+      - V(restart) gives the current release fresh processes, and no request waits.
       - V(lock) takes the lease of the app for O(holder), so that no other rollout can begin there, and V(unlock)
         ends it.
     type: str
     required: true
     choices: [status, stage, activate, rollback, verify, prune, remove, lock, unlock, bake, drain, undrain,
-      maintenance]
+      maintenance, restart]
   release:
     description:
       - The id of a release, or the beginning of it. Required with O(command=activate); O(command=rollback) without it
@@ -76,7 +77,8 @@ options:
   holder:
     description:
       - Which rollout this belongs to, a JSON text of an object with C(id), C(by), C(from), C(pid) and C(since). For
-        O(command=lock), O(command=unlock), O(command=stage), O(command=activate) and O(command=rollback).
+        O(command=lock), O(command=unlock), O(command=stage), O(command=activate), O(command=rollback) and
+        O(command=restart).
       - Each of them but V(unlock) takes the lease or gives a sign of life, and fails with RV(rc) 75 where another
         rollout has it; V(stage) only where the release is not the current one. With C(takes_over) in the object, the
         lease of the rollout with that id passes to this one.
@@ -178,7 +180,7 @@ tried:
   type: bool
 id:
   description: The id of the release that was staged, activated or asked for. None when it is predicted.
-  returned: O(command=stage), O(command=activate), O(command=rollback)
+  returned: O(command=stage), O(command=activate), O(command=rollback), O(command=restart)
   type: str
 before:
   description: "The traffic before: C(requests) that went to the app, C(errors) of them, C(p95) in seconds."
@@ -243,6 +245,7 @@ TAKES: dict[str, set[str]] = {
     "prune": {"keep"},
     "remove": {"purge"},
     "bake": {"seconds", "max_errors", "max_slower", "min_requests"},
+    "restart": {"holder"},
     "drain": {"seconds"},
     "undrain": set(),
     "maintenance": {"mode", "page"},

@@ -47,11 +47,12 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 STAGE_STEPS = ("unpack", "venv", "dependencies", "venv-complete", "build", "manifest", "units", "publish", "staged")
 TRY_STEPS = ("try-start", "try-stop")
 LEASE_STEPS = ("lease-take", "lease-drop")
+RESTART_STEPS = ("restart-twin", "restart-first", "restart-again", "restart-done")
 MARK_STEPS = ("mark-drained", "mark-maintenance")
 PROOF_STEPS = ("intent", "start", "started", "current", "previous", "verify", "drain", "timers", "drained")
 END_STEPS = ("audit", "done")
 REMOVE_STEPS = ("prune-release", "prune-venv", "remove-stop", "remove-files")
-STEPS = (*STAGE_STEPS, *TRY_STEPS, *LEASE_STEPS, *MARK_STEPS, *PROOF_STEPS, *END_STEPS, *REMOVE_STEPS)
+STEPS = (*STAGE_STEPS, *TRY_STEPS, *LEASE_STEPS, *MARK_STEPS, *RESTART_STEPS, *PROOF_STEPS, *END_STEPS, *REMOVE_STEPS)
 
 SETTLE_SECONDS = 1.0  # how long a release must live after READY before `current` moves to it
 VERIFY_SECONDS = 10.0  # how long nginx may take to answer with the release that was activated
@@ -683,20 +684,25 @@ NOT_TRIED = r"(?!Sockets|Restart|Exec(?!Paths))\w"
 KNOWN_SINCE = {"NoExecPaths": 248, "ExecPaths": 248, "PrivateIPC": 248, "SocketBindDeny": 249, "SocketBindAllow": 249}
 
 
+def specified(unit: str, text: str, percent: str = "%") -> str:
+    """Return a unit's text with what systemd would put for its specifiers."""
+    app, release = unit[: -len(".service")].split("@")
+    specifiers = {"%i": release, "%I": release, "%p": app, "%n": unit, "%N": f"{app}@{release}", "%%": percent}
+    return re.sub(r"%[iIpnN%]", lambda match: specifiers[match.group()], text)
+
+
 def service_settings(unit: str, texts: Iterable[str], systemd: int) -> Iterator[tuple[str, str]]:
     """Yield what stands in [Service] of a release's unit, as a transient unit of this systemd may be given it.
 
     `unit` is app@release.service, `texts` its file and drop-ins, `systemd` the version of the one that runs.
     """
-    app, release = unit[: -len(".service")].split("@")
-    specifiers = {"%i": release, "%I": release, "%p": app, "%n": unit, "%N": f"{app}@{release}", "%%": "%"}
     section = ""
     for line in re.sub(r"\\\n", " ", "\n".join(texts)).splitlines():
         key, equals, value = (part.strip() for part in line.partition("="))
         if line.startswith("["):
             section = line.strip()
         elif section == "[Service]" and equals and key[0] not in "#;" and KNOWN_SINCE.get(key, 0) <= systemd:
-            yield key, re.sub(r"%[iIpnN%]", lambda match: specifiers[match.group()], value)
+            yield key, specified(unit, value)
 
 
 def literally(command: Sequence[str], systemd: int) -> list[str]:
@@ -1059,6 +1065,7 @@ class App:
         self.audit_file = host.path(f"/var/log/flaskctl/{name}.jsonl")
         self.lock_file = host.path(f"/run/flaskctl/{name}.lock")
         self.units_dir = host.path("/etc/systemd/system")
+        self.passing_units_dir = host.path("/run/systemd/system")
         self.socket = f"{name}.socket"
         self.warnings: list[str] = []
         self.repairs: list[str] = []
@@ -1109,7 +1116,7 @@ class App:
         return sorted(found, key=lambda release: (release.when, release.id), reverse=True)
 
     def units(self) -> Units:
-        patterns = ("@*.service", ".*@*", ".try-*.service")
+        patterns = ("@*.service", ".*@*", ".try-*.service", ".twin-*.service")
         return self.host.show(self.socket, f"{self.name}.service", *(f"{self.name}{end}" for end in patterns))
 
     def state(self, units: Units | None = None) -> State:
@@ -1323,6 +1330,8 @@ class App:
         strays = ", ".join(release for release in state.running if release != state.current)
         if state.current and strays and answer["locked"] is None and not state.intent:
             found.append(f"{strays} runs beside the current release: the next stage or activate stops it")
+        if self.twins() and answer["locked"] is None:
+            found.append(f"a restart was cut: flaskctl {self.name} restart ends it")
         if not answer["socket"]["active"]:
             found.append(f"{self.socket} is not active: systemctl start {self.socket}")
         if answer["socket"]["stale"]:
@@ -1483,7 +1492,7 @@ class App:
 
     def logs(self, follow: bool, lines: int, capture: bool) -> Json:
         self.settings()
-        patterns = ("@*.service", ".*@*", ".service", ".socket")
+        patterns = ("@*.service", ".*@*", ".try-*.service", ".twin-*.service", ".service", ".socket")
         argv = ["journalctl", "--no-pager", f"--lines={lines}", *(f"--unit={self.name}{end}" for end in patterns)]
         if capture:
             return {"lines": self.host.run([*argv, "--output=short-iso"]).out.splitlines(), "msg": ""}
@@ -1989,6 +1998,91 @@ class App:
         origin = f", from {state.current}" if plan.switch and state.current else ""
         return {**answer, "seconds": round(seconds, 2), "msg": f"{done} {release}{origin}, in {seconds:.1f} s"}
 
+    # --- restart
+
+    def restart(self, holder: Json | None = None) -> Json:
+        """Give the current release fresh processes, and no request a wait: a twin serves on the socket meanwhile."""
+        settings = self.settings()
+        with self.locked():
+            self.mind(holder)
+            self.recover()
+            units = self.units()
+            state = self.state(units)
+            release = state.current
+            if not release:
+                raise Refused(f"{self.name} has no current release", remedy=f"flaskctl {self.name} activate ID")
+            answer: Json = {"id": release, "changed": True, "repairs": self.repairs}
+            if self.dry:
+                return {**answer, "msg": f"would restart {release}"}
+            began = self.host.now()
+            self.check_whole(release)
+            self.open_socket(state, units)
+            if release in state.active:
+                self.start_twin(release)
+                self.host.step("restart-first")
+                self.host.systemctl("stop", self.unit(release))
+            self.host.step("restart-again")
+            failed = self.started([self.unit(release)])
+            if failed:
+                what = f"{release} does not start again: {failed[0]}" + ("; its twin serves" if self.twins() else "")
+                raise Refused(what, failed[1], f"mend the cause, then flaskctl {self.name} restart")
+            self.host.step("restart-done")
+            self.end_twins()
+            workers = self.processes(release, ".service")
+            if workers:
+                self.host.systemctl("restart", *workers)
+            self.audit("restart", release)
+            wrong = self.ask(settings["verify"], release, VERIFY_SECONDS)[1] if self.has_site(settings) else ""
+            if wrong:
+                raise Refused(
+                    f"{release} runs anew, but through nginx: {wrong}", remedy="nginx -t; systemctl status nginx"
+                )
+            seconds = round(self.host.now() - began, 2)
+            return {**answer, "seconds": seconds, "msg": f"restarted {release}, in {seconds:.1f} s"}
+
+    def started(self, units: Sequence[str]) -> tuple[str, str] | None:
+        """Start units and watch them: why one does not live, and what it said; None when all is well."""
+        since = self.host.now()
+        if self.host.systemctl("start", *units).rc == 0:
+            unit, why = self.settle(units)
+        else:
+            unit, why = units[0], "it did not pass its gate"
+        return (why, essence(self.host.journal(unit, since))) if why else None
+
+    def start_twin(self, release: str) -> None:
+        """Start a second instance of a release, from the same unit and on the same socket, under another name."""
+        unit, name = self.unit(release), f"{self.name}.twin-{release}.service"
+        texts = "\n".join(self.unit_texts(unit))
+        write(self.passing_units_dir / name, specified(unit, texts, percent="%%"))
+        self.host.systemctl("daemon-reload")
+        self.host.step("restart-twin")
+        failed = self.started([name])
+        if failed:
+            self.end_twins()
+            remedy = f"mend the cause, then flaskctl {self.name} restart"
+            raise Refused(f"{release} would not start anew: {failed[0]}; it goes on as it is", failed[1], remedy)
+
+    def twins(self) -> list[str]:
+        """Return the units of a restart that is under way, or was cut: the file goes last."""
+        return sorted(path.name for path in self.passing_units_dir.glob(f"{self.name}.twin-*.service"))
+
+    def end_twins(self) -> None:
+        for unit in self.twins():
+            self.host.systemctl("stop", unit)
+            self.host.systemctl("reset-failed", unit)
+            erase(self.passing_units_dir / unit)
+            self.host.systemctl("daemon-reload")
+
+    def recover_twin(self, state: State) -> None:
+        """End a restart that was cut: start the release itself where only its twin serves, and stop the twin."""
+        if not self.twins():
+            return
+        if state.current and state.current not in state.active and self.started([self.unit(state.current)]):
+            self.warnings.append(f"{state.current} does not start again, a twin of it from a cut restart serves")
+            return
+        self.end_twins()
+        self.repairs.append("finished: a restart was cut")
+
     def check_whole(self, release: str) -> None:
         for name in ("app", "environment", "gunicorn.conf.py", "venv/.complete", "venv/bin/python"):
             path = self.releases_dir / release / name
@@ -2082,12 +2176,12 @@ class App:
         answers at all is asked before the drain, and whether it is this release that answers once the drain has begun.
         """
         self.host.step("verify")
-        has_site = os.path.lexists(self.host.path(f"/etc/nginx/sites-enabled/{self.name}.conf"))
-        address = settings.get("verify") if has_site else None
+        address = settings.get("verify") if self.has_site(settings) else None
         others = [release for release in self.state().running if release != intent.to]
         if address and others:
             self.prove(intent, address, None)
         self.host.step("drain")
+        self.end_twins()
         self.stop(others, wait=False)
         if address:
             self.prove(intent, address, intent.to)
@@ -2104,6 +2198,10 @@ class App:
         self.host.step("done")
         erase(self.intent_file)
         sync_directory(self.base)
+
+    def has_site(self, settings: Json) -> bool:
+        site = self.host.path(f"/etc/nginx/sites-enabled/{self.name}.conf")
+        return bool(settings.get("verify")) and os.path.lexists(site)
 
     def prove(self, intent: Intent, address: Json, release: str | None) -> None:
         """Ask through nginx for an answer of this release, or of any. Where none comes, go back, and prove that."""
@@ -2160,6 +2258,9 @@ class App:
         if left:
             self.host.systemctl("stop", *left)
             self.host.systemctl("reset-failed", *left)
+        if not state.intent:
+            self.recover_twin(state)
+            state = self.state()
         for path in self.releases_dir.glob(".*"):
             erase(path)
         if state.intent and plan.action == "finish" and state.intent.to not in state.active:
@@ -2244,6 +2345,7 @@ class App:
         units = [f"{self.name}.socket", f"{self.name}.service"]
         with self.locked():
             paths = [*self.units_dir.glob(f"{self.name}[.@]*"), self.base, self.audit_file]
+            paths += self.passing_units_dir.glob(f"{self.name}.twin-*")
             paths += [self.host.path(f"/var/lib/{part}{self.name}") for part in ("", "private/")] if purge else []
             paths.append(self.settings_file)  # last: while it is there the app is known, and remove can be run again
             there = [path for path in paths if os.path.lexists(path)]
@@ -2341,10 +2443,11 @@ def parser() -> Parser:
     activate = add("activate", "start a staged release, switch to it, drain the old one")
     activate.add_argument("id", metavar="ID", help="the id of a release, or its beginning")
     rollback = add("rollback", "go back to the release before this one", id="go back to this one instead")
+    restart = add("restart", "give the current release fresh processes (after updates, say); no request waits")
     lock = add("lock", "take the lease: no other rollout may stage until `unlock`")
     unlock = add("unlock", "end the lease")
     unlock.add_argument("--force", action="store_true", help="that of another rollout, which is dead")
-    for command in (stage, activate, rollback, lock, unlock):
+    for command in (stage, activate, rollback, restart, lock, unlock):
         command.add_argument("--holder", metavar="JSON", help='the rollout: {"id", "by", "from", "pid", "since"}')
     add("verify", "ask through nginx whether this very release answers", id="default: the current release")
     bake = add("bake", "watch the real traffic: is it worse than before the last activation?")
@@ -2416,6 +2519,7 @@ def carry_out(options: argparse.Namespace, app: App, stdin: IO[str]) -> Json:
         ),
         "activate": lambda: app.activate(options.id, holder),
         "rollback": lambda: app.rollback(options.id, holder),
+        "restart": lambda: app.restart(holder),
         "lock": lambda: app.lock(holder),
         "unlock": lambda: app.unlock(holder, options.force),
         "verify": lambda: app.verify(options.id),

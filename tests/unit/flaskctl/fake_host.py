@@ -86,7 +86,7 @@ class FakeHost(flaskctl.Host):  # type: ignore[name-defined, misc]
         if argv[0] == "systemctl":
             return self.run_systemctl(argv[1], argv[2:])
         if argv[0] == "journalctl":
-            match = re.search(r"(?:@|try-)(\w+)\.service", " ".join(argv))
+            match = re.search(r"(?:@|try-|twin-)(\w+)\.service", " ".join(argv))
             return done(0, TRACEBACK.replace("{id}", match.group(1)) if match else "", "")
         if argv[0] == "systemd-run":
             return self.run_systemd_run(argv)

@@ -183,6 +183,7 @@ def test_every_step_is_reached(host: FakeHost, stage: Stage) -> None:
     call(host, "hello", "stage", "--try", "import", "--config", "-", stdin=config(**TRIED))
     call(host, "hello", "lock", "--holder", '{"id": "1"}')
     call(host, "hello", "unlock", "--force")
+    call(host, "hello", "restart")
     call(host, "hello", "drain")
     call(host, "hello", "maintenance", "on")
     call(host, "hello", "prune", "--keep", "1")
