@@ -16,6 +16,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import yaml
 
 from tests.integration.faults.conftest import Patient
 from tests.load.fleet import BASE, NAME, REPOSITORY, Played, Row, play, playbook_argv, playbook_environment
@@ -34,11 +35,17 @@ def engine() -> ModuleType:
     return module
 
 
-STEPS: tuple[str, ...] = engine().STEPS
-STAGE: tuple[str, ...] = engine().STAGE_STEPS
-ACTIVATE = tuple(step for step in STEPS if step not in STAGE and "-" not in step)
+ENGINE = engine()
+STAGE: tuple[str, ...] = ENGINE.STAGE_STEPS
+TRY: tuple[str, ...] = ENGINE.TRY_STEPS
+ACTIVATE: tuple[str, ...] = (*ENGINE.PROOF_STEPS, *ENGINE.END_STEPS)
+RESTART: tuple[str, ...] = ENGINE.RESTART_STEPS
+PRUNE: tuple[str, ...] = tuple(step for step in ENGINE.REMOVE_STEPS if step.startswith("prune"))
 IN_VENV = ("venv", "dependencies", "venv-complete")  # met only where the lock file is new
-SAMPLE = ("unpack", "dependencies", "publish", "intent", "started", "previous", "drain", "done", "prune-release")
+SAMPLE = (
+    *("unpack", "dependencies", "publish", "try-start", "intent", "started", "previous", "drain", "done"),
+    *("restart-again", "prune-release"),
+)
 
 
 def steps(of: tuple[str, ...]) -> list[str]:
@@ -123,7 +130,30 @@ def test_flaskctl_killed_while_it_activates_at(step: str, patient: Patient) -> N
     nobody_noticed(rows)
 
 
-@pytest.mark.parametrize("step", steps(("prune-release", "prune-venv")))
+@pytest.mark.parametrize("step", steps(TRY))
+def test_flaskctl_killed_while_it_tries_a_release_at(step: str, patient: Patient) -> None:
+    version = patient.next_version()
+    path = patient.put()
+    with patient.books.row(f"SIGKILL of flaskctl, stage --try at {step}") as rows:
+        killed(patient, step, "stage", path, "--try", "health")
+        patient.again(version)
+        assert not patient.host.run(f"systemctl list-units --plain --no-legend '{NAME}.try-*'")
+    nobody_noticed(rows)
+
+
+@pytest.mark.parametrize("step", steps(RESTART))
+def test_flaskctl_killed_while_it_restarts_at(step: str, patient: Patient) -> None:
+    version = patient.next_version()
+    patient.release()
+    with patient.books.row(f"SIGKILL of flaskctl, restart at {step}") as rows:
+        killed(patient, step, "restart")
+        patient.again(version)
+        assert patient.host.flaskctl("restart").rc == 0
+        patient.is_as_undisturbed()
+    nobody_noticed(rows)
+
+
+@pytest.mark.parametrize("step", steps(PRUNE))
 def test_flaskctl_killed_while_it_prunes_at(step: str, patient: Patient) -> None:
     version = patient.next_version(
         {"requirements.txt": "# for the prune\n" + lock_file()} if step == "prune-venv" else None
@@ -164,17 +194,22 @@ def test_two_releases_at_once_one_wins_and_the_other_names_the_holder(patient: P
 
 # The control node
 
-TASKS = ["Unpack the release", "Start the release"]
-MORE_TASKS = [
-    "Ask whether the host has the release",
-    "Send the archive",
-    "Install the units",
-    "Install the site",
-    "Ask through nginx",
-]
+SAMPLE_OF_TASKS = ("Unpack the release", "Start the release")
+# every file of tasks that a release comes through, in its order
+FILES = ("install", "stage", "service", "proxy", "activate", "prune")
 
 
-@pytest.mark.parametrize("task", [*TASKS, *(MORE_TASKS if ALL else [])])
+def tasks() -> list[str]:
+    """The names of the tasks at which the control node is killed, as far as they are the same in every run."""
+    found = []
+    for file in FILES:
+        for task in yaml.safe_load((REPOSITORY / f"roles/flask_gunicorn_nginx/tasks/{file}.yml").read_text()):
+            if "ansible.builtin.include_tasks" not in task:
+                found.append(task["name"].partition("| ")[2])
+    return [name for name in found if ALL or name.startswith(SAMPLE_OF_TASKS)]
+
+
+@pytest.mark.parametrize("task", tasks())
 def test_ansible_playbook_killed_at(task: str, patient: Patient, place: Path) -> None:
     patient.number += 1
     source = patient.workshop.source(str(patient.number), stylesheet=False)
