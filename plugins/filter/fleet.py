@@ -74,6 +74,10 @@ _value:
     released:
       description: Whether any host has switched.
       type: bool
+    switched:
+      description: The hosts that have switched, and could go back.
+      type: list
+      elements: str
     table:
       description: The rows as a table, and after it each reason once.
       type: str
@@ -224,6 +228,7 @@ def fleet(
         "batches": [] if stop else in_batches(active, batches),
         "rows": rows,
         "released": any(found["activated"] for found in known.values()),
+        "switched": [host for host, found in known.items() if found["activated"] and found["staged"].get("current")],
         "table": table(rows),
     }
 

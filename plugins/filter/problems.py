@@ -639,6 +639,20 @@ def batch(value: Any) -> Problems:
         yield f'is {shown(value)}. It must be a number of hosts, 1 or more, or a share of them, "10%".'
 
 
+def an_amount(value: Any) -> Problems:
+    """Accept a number that need not be whole."""
+    text = str(value) if isinstance(value, (int, float, str)) and not isinstance(value, bool) else ""
+    if not re.fullmatch(r"\d{1,6}(\.\d+)?", text):
+        yield f"is {shown(value)}. It must be a number, such as 1.5."
+
+
+def ready_path(value: Any) -> Problems:
+    """Accept a path of its own: it stands beside the app's."""
+    yield from health_path(value)
+    if value == "/":
+        yield "is '/', which belongs to the app. Set a path that it does not have, such as /readyz."
+
+
 def hooks(value: Any) -> Problems:
     """Accept files of tasks that run around a release."""
     known = ("before_batch", "pre_release", "post_release", "after_batch")
@@ -739,6 +753,14 @@ RULES: dict[str, Rule] = {
         "{max_unreachable: 1}",
         max_unreachable=a_number(0, None, "Set how many hosts may be down, such as 1."),
         revert=a_bool,
+        bake=a_record(
+            "{seconds: 60}",
+            seconds=a_number(0, 86400, "Set how long to watch, or 0 for not at all."),
+            max_errors=an_amount,
+            max_slower=an_amount,
+            min_requests=a_number(0, None, "Set how many requests are enough, such as 50."),
+        ),
+        ready_path=ready_path,
         report=absolute_or_empty,
     ),
 }

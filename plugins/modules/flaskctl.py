@@ -204,7 +204,7 @@ maintenance:
   type: bool
 lease:
   description: Which rollout has the lease of the app, since when, and when it gave its last sign of life; or none.
-  returned: O(command=status), O(command=lock), O(command=unlock)
+  returned: O(command=status), O(command=stage), O(command=lock), O(command=unlock), and failure for another's lease
   type: dict
 rc:
   description: The exit code of C(flaskctl), V(75) where another process or another rollout is at work.

@@ -1614,6 +1614,7 @@ class App:
                     answer["diff"] = changes(parse_config(kept), config)
             if how and answer["staged"] and answer["id"] != current and not self.dry:
                 answer["changed"] = self.try_out(answer["id"], config, how) or answer["changed"]
+            answer["lease"] = read_json(self.lease_file)
             answer["tried"] = bool(self.tried(answer["id"]))
             answer["verified"] = answer["id"] in answer["active"] and self.serves(answer["id"])
             return answer
@@ -2542,7 +2543,7 @@ def main(argv: Sequence[str], host: Host, stdin: IO[str], stdout: IO[str], stder
     as_json = "--json" in argv[: list(argv).index("--") if "--" in argv else None]
     base: Json = {"app": None, "command": None, "changed": False}
     warnings: list[str] = []
-    code, failure = 0, None
+    code, failure, app = 0, None, None
     try:
         options = parse(argv)
         base.update(app=options.app, command=options.command)
@@ -2570,6 +2571,8 @@ def main(argv: Sequence[str], host: Host, stdin: IO[str], stdout: IO[str], stder
     if failure:
         code = failure.code
         answer = {"failed": True, "msg": failure.msg, "detail": failure.detail, "remedy": failure.remedy}
+        if app and base["command"] == "stage":  # what was refused has a lease all the same, or is refused for one
+            answer["lease"] = read_json(app.lease_file)
     if as_json:
         stdout.write(json.dumps({**base, **answer, "warnings": warnings}) + "\n")
         return code

@@ -56,7 +56,7 @@ def test_stage_answers_all_that_the_role_asks_for(host: FakeHost, stage: Stage) 
     assert answer == {
         "app": "hello", "command": "stage", "changed": False, "id": release, "current": None, "previous": None,
         "active": [], "socket": {"active": True, "enabled": True, "stale": False}, "service": {"enabled": True},
-        "staged": True, "tried": False, "verified": False, "archive_needed": False, "repairs": [],
+        "staged": True, "tried": False, "lease": None, "verified": False, "archive_needed": False, "repairs": [],
         "releases": [release],
         "nginx": "1.22.1", "openssl": "3.0.20", "systemd": 252, "python": "3.11", "ipv6": False,
         "venv": {"key": answer["venv"]["key"], "built": False}, "msg": f"{release} is staged", "warnings": [],

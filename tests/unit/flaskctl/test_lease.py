@@ -124,3 +124,17 @@ def test_a_lease_that_was_cut_is_had_or_not_had(host: FakeHost, step: str) -> No
     assert call(host, "hello", "lock", "--holder", BOB).rc == 75
     assert call(host, "hello", "unlock", "--holder", ADA).rc == 0
     assert call(host, "hello", "lock", "--holder", BOB).rc == 0
+
+
+def test_stage_tells_of_the_lease_whether_it_went_well_or_not(host: FakeHost, stage: Stage) -> None:
+    sha = json.loads((base(host) / "releases" / stage("v1") / "manifest.json").read_text())["archive_sha256"]
+
+    def staged(holder: str, **settings: Any) -> Any:
+        words = ("stage", "--sha256", sha, "--config", "-", "--holder", holder, "--json")
+        return call(host, "hello", *words, stdin=config(**settings))
+
+    assert staged(ADA).json["lease"]["id"] == "r1"
+    refused = staged(BOB)
+    assert (refused.rc, refused.json["lease"]["id"]) == (75, "r1")
+    wrong = staged(ADA, requirements="gone.txt")
+    assert wrong.rc == 1 and wrong.json["lease"]["id"] == "r1", wrong.json

@@ -92,6 +92,8 @@ def told(**options: Any) -> list[str]:
         ("batches", [1, "10%", "100%"]),
         ("batches", ["1", "33.3%"]),
         ("rollout", {}),
+        ("rollout", {"bake": {"seconds": 0, "max_errors": 0.5, "max_slower": "2", "min_requests": 1}}),
+        ("rollout", {"ready_path": "/ready"}),
         ("rollout", {"max_unreachable": 2, "revert": False, "report": "/tmp/report.json"}),
     ],
 )
@@ -357,6 +359,12 @@ def test_what_can_work_is_let_through(option: str, value: Any) -> None:
         ("rollout", {"max_unreachable": "some"}, "has max_unreachable, which is 'some'"),
         ("rollout", {"revert": "perhaps"}, "true or false"),
         ("rollout", {"report": "report.json"}, "absolute path"),
+        ("rollout", {"bake": {"seconds": -1}}, "has bake, which has seconds, which is -1"),
+        ("rollout", {"bake": {"max_errors": "few"}}, "such as 1.5"),
+        ("rollout", {"bake": {"max_slower": True}}, "such as 1.5"),
+        ("rollout", {"bake": 60}, "must be a dictionary"),
+        ("rollout", {"ready_path": "/"}, "belongs to the app"),
+        ("rollout", {"ready_path": "readyz"}, "must start with /"),
         ("rollout", {"revrt": True}, "Did you mean revert?"),
     ],
 )
