@@ -16,6 +16,9 @@ description:
     fails with the words of the command that refused it. A file that is not listed is never touched.
   - Each file is written beside its place, flushed to the disk and moved there in one step, so that nobody reads half a
     file.
+  - What was put in place is noted in C(/var/lib/flaskfleet/files.json), by path the SHA-256 of a file or the target of
+    a link, so that a change by hand can be told later. A file that somebody else owns, edited by O(files[].regexp),
+    is not.
   - A run that was cut is undone by the next one, or, when the files were already found good, its O(apply) is caught up
     on.
 attributes:
@@ -178,6 +181,8 @@ from ansible.module_utils.basic import AnsibleModule
 
 # Emptied by a reboot, and a reboot makes every program read its files: nothing is left to apply then.
 STATE_DIRECTORY = "/run/flaskfleet"
+# By path what was put in place: the SHA-256 of a file, "-> target" of a link. `flaskctl APP status` compares.
+RECORD = "/var/lib/flaskfleet/files.json"
 
 Command = Sequence[str]
 
@@ -304,6 +309,21 @@ def described(state: State) -> str:
         return state.kind
     owner = owner_names(state.uid, state.gid) if state.uid >= 0 and state.gid >= 0 else "a user to be made"
     return f"{state.mode:04o} {owner}"
+
+
+def noted(record: dict[str, str], entries: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """Return the record after a run: what the entries put in place, and nothing of what they removed or moved."""
+    after = dict(record)
+    for entry in entries:
+        after.pop(entry["path"], None)
+        if entry["state"] != "present":
+            after.pop(entry["aside"] or "", None)
+        elif entry["link"] is not None:
+            after[entry["path"]] = f"-> {entry['link']}"
+        elif entry["content"] is not None:
+            content = entry["content"].encode("utf-8", "surrogateescape")
+            after[entry["path"]] = hashlib.sha256(content).hexdigest()
+    return after
 
 
 def diff_of(change: Change) -> dict[str, str]:
@@ -539,6 +559,25 @@ def changes_for(entry: dict[str, Any], look: Callable[[str], State], check: bool
     return [change for change in changes if not change.before.same_as(change.after)]
 
 
+def keep_record(entries: Sequence[dict[str, Any]]) -> None:
+    """Note what now stands, for a comparison with what will stand later; an empty record is no file."""
+    content = read(RECORD).content
+    try:
+        before = json.loads(content or b"{}")
+    except ValueError:
+        before = {}
+    after = noted(before if isinstance(before, dict) else {}, entries)
+    if not after:
+        write(RECORD, State())
+        with contextlib.suppress(OSError):
+            os.rmdir(os.path.dirname(RECORD))
+    elif after != before:
+        for directory in missing_directories(RECORD):
+            make_directory(directory)
+        text = json.dumps(after, indent=1, sort_keys=True) + "\n"
+        write(RECORD, State("file", text.encode(), "", 0o644, os.geteuid(), os.getegid()))
+
+
 @contextlib.contextmanager
 def locked() -> Iterator[None]:
     """Let one run at a time change files on this host; the kernel frees the lock of a run that is killed."""
@@ -705,6 +744,7 @@ def main() -> None:
                 transaction.recover()
                 changes = transaction.plan()
                 applied = transaction.run(changes) if changes or transaction.marker.present else False
+                keep_record(files)
     except ConfigError as error:
         module.fail_json(msg=str(error), **error.result)
     except OSError as error:

@@ -118,6 +118,12 @@ options:
       - With O(command=bake), how many requests before and after are enough to judge. Without it V(50). With fewer, it
         passes and says so.
     type: int
+  drift:
+    description:
+      - With O(command=status), compare each file of the current release with what was deployed. Without it only the
+        configuration files are.
+    type: bool
+    default: false
   keep:
     description:
       - How many releases stay. For O(command=prune).
@@ -202,6 +208,34 @@ maintenance:
   description: Whether nginx answers for the app.
   returned: O(command=status), O(command=drain), O(command=undrain), O(command=maintenance)
   type: bool
+drift:
+  description: What differs from what was deployed, a path or a few words each.
+  returned: O(command=status)
+  type: list
+  elements: str
+restart_pending:
+  description: The libraries of the running processes that an update has replaced.
+  returned: O(command=status)
+  type: list
+  elements: str
+certificate_days:
+  description: How many days the certificate is valid, none without TLS.
+  returned: O(command=status)
+  type: int
+workers:
+  description: How many workers the web server of the current release has.
+  returned: O(command=status)
+  type: int
+failed_units:
+  description: The units of the app, and nginx, that have failed.
+  returned: O(command=status)
+  type: list
+  elements: str
+problems:
+  description: All that is wrong, each in a sentence with what to do.
+  returned: O(command=status)
+  type: list
+  elements: str
 lease:
   description: Which rollout has the lease of the app, since when, and when it gave its last sign of life; or none.
   returned: O(command=status), O(command=stage), O(command=lock), O(command=unlock), and failure for another's lease
@@ -237,7 +271,7 @@ FLASKCTL = "/usr/local/bin/flaskctl"
 ARCHIVE_NEEDED = 3
 # which options each command takes besides `app`
 TAKES: dict[str, set[str]] = {
-    "status": set(),
+    "status": {"drift"},
     "stage": {"archive", "sha256", "config", "try", "holder"},
     "activate": {"release", "holder"},
     "rollback": {"release", "holder"},
@@ -285,7 +319,7 @@ def arguments(params: dict[str, Any], dry_run: bool) -> list[str]:
     for name in ("keep", "seconds", "page", "max_errors", "max_slower", "min_requests"):
         if params[name] is not None:
             given += [f"--{name.replace('_', '-')}", str(params[name])]
-    given += [f"--{name}" for name in ("purge", "force") if params[name]]
+    given += [f"--{name}" for name in ("purge", "force", "drift") if params[name]]
     if params["holder"]:
         given += ["--holder", params["holder"]]
     if params["sha256"]:
@@ -410,6 +444,7 @@ def main() -> None:
             "max_slower": {"type": "float"},
             "min_requests": {"type": "int"},
             "purge": {"type": "bool", "default": False},
+            "drift": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )

@@ -68,6 +68,7 @@ PAGE = """\
 <p>This service is being maintained. Please come back in a few minutes.</p>
 """
 SLOWER_SECONDS = 0.05  # less than that is no slower, whatever the ratio: of 2 ms and 6 ms nobody takes note
+CERTIFICATE_DAYS = 7  # with less left `status` asks for a new one
 QUIET_SECONDS = 3600  # after so long without a sign of life `status` asks whether a rollout is still there
 FULL = "the disk is full: make room, flaskctl APP prune helps"
 MAX_MEMBERS = 50_000
@@ -817,6 +818,26 @@ def lease_text(app: str, lease: Json, now: float) -> str:
     return f"{who}{pid} rolls out {app} since {since}; last sign of life {seen}"
 
 
+def replaced(maps: str) -> set[str]:
+    """Return the libraries and the Python of a process, from its /proc/PID/maps, that are others on the disk now."""
+    return set(re.findall(r"(?m)^\S+ +\S+ +\S+ +\S+ +\S+ +(/.*(?:\.so(?:\.[\d.]+)?|/python[\d.]*)) \(deleted\)$", maps))
+
+
+def days_left(end_date: str, now: float) -> int | None:
+    """Return for how many days a certificate is valid, from `openssl x509 -enddate`; None where that said nothing."""
+    import ssl
+
+    try:
+        return int((ssl.cert_time_to_seconds(end_date.strip().partition("=")[2]) - now) // 86400)
+    except ValueError:
+        return None
+
+
+def belongs(path: str, others: Iterable[str]) -> bool:
+    """Whether a file that the role put in place is of this app, or of all: no other app has its name."""
+    return re.split("[.@]", os.path.basename(path))[0] not in set(others)
+
+
 class Traffic(NamedTuple):
     """What nginx passed to the app in some time: how many requests, answers 5xx, and 95 % are answered in `p95` s."""
 
@@ -1062,6 +1083,7 @@ class App:
         self.lease_file = self.base / "rollout.json"
         self.drained_file, self.page_file = self.base / "drained", self.base / "maintenance.html"  # nginx looks at them
         self.settings_file = host.path(f"/etc/flaskctl/{name}.json")
+        self.record_file = host.path("/var/lib/flaskfleet/files.json")  # what the role put in place
         self.audit_file = host.path(f"/var/log/flaskctl/{name}.jsonl")
         self.lock_file = host.path(f"/run/flaskctl/{name}.lock")
         self.units_dir = host.path("/etc/systemd/system")
@@ -1115,9 +1137,9 @@ class App:
                 )
         return sorted(found, key=lambda release: (release.when, release.id), reverse=True)
 
-    def units(self) -> Units:
+    def units(self, *more: str) -> Units:
         patterns = ("@*.service", ".*@*", ".try-*.service", ".twin-*.service")
-        return self.host.show(self.socket, f"{self.name}.service", *(f"{self.name}{end}" for end in patterns))
+        return self.host.show(self.socket, *more, f"{self.name}.service", *(f"{self.name}{end}" for end in patterns))
 
     def state(self, units: Units | None = None) -> State:
         running: dict[str, None] = {}
@@ -1296,10 +1318,13 @@ class App:
 
     # --- commands that only look
 
-    def status(self) -> Json:
-        settings, units = self.settings(), self.units()
+    def status(self, drift: bool = False) -> Json:
+        settings, units = self.settings(), self.units("nginx.service")
         state, releases, holder = self.state(units), self.releases(), self.holder()
-        since = [event.get("when") for event in self.events() if event.get("release") == state.current]
+        moved = [event for event in self.events() if event.get("event") in ("activate", "rollback")]
+        since = [event.get("when") for event in moved if event.get("release") == state.current]
+        masters = [int(units.get(unit, {}).get("MainPID") or 0) for unit in self.own_units(state.current)]
+        workers = self.host.children(masters[0]) if masters and masters[0] else set()
         answer: Json = {
             **self.where(state, units),
             "since": since[-1] if since and state.current else None,
@@ -1311,9 +1336,55 @@ class App:
             "lease": read_json(self.lease_file),
             "drained": self.drained_file.exists(),
             "maintenance": self.page_file.exists(),
+            "workers": len(workers),
+            "failed_units": sorted(unit for unit, shown in units.items() if shown.get("ActiveState") == "failed"),
+            "restart_pending": self.restart_pending([*filter(None, masters), *map(int, workers)]),
+            "certificate_days": self.certificate_days(settings),
+            "drift": self.drift(state.current, units, drift),
         }
         answer["problems"] = self.problems(state, answer)
         return {**answer, "msg": self.status_text(answer, {release.id: release for release in releases})}
+
+    def own_units(self, release: str | None) -> list[str]:
+        """Return the services of a release, the web server first."""
+        return [self.unit(release), *self.processes(release, ".service")] if release else []
+
+    def restart_pending(self, pids: Iterable[int]) -> list[str]:
+        """Return the libraries that the processes have and an update has replaced; only root may see them."""
+        found: set[str] = set()
+        for pid in pids:
+            with contextlib.suppress(OSError):  # it ended, or belongs to another user
+                found |= replaced(self.host.path(f"/proc/{pid}/maps").read_bytes().decode("utf-8", "replace"))
+        return sorted(found)
+
+    def certificate_days(self, settings: Json) -> int | None:
+        path = settings.get("certificate")
+        if not path:
+            return None
+        done = self.host.run(["openssl", "x509", "-noout", "-enddate", "-in", str(self.host.path(path))])
+        days = days_left(done.out, self.host.now())
+        if days is None:
+            self.warnings.append(f"the certificate {path} cannot be read: {done.err.strip()}")
+        return days
+
+    def drift(self, release: str | None, units: Units, whole: bool) -> list[str]:
+        """Return what differs from what was deployed, in words; `whole`: the files of the release too, each is read."""
+        others = [name for name in apps(self.host) if name != self.name]
+        found = []
+        for path, wanted in sorted((read_json(self.record_file) or {}).items()):
+            with contextlib.suppress(PermissionError):
+                found += [path] if belongs(path, others) and fingerprint(self.host.path(path)) != wanted else []
+        found += [f"{n}, not as systemd has read it" for n, u in units.items() if u.get("NeedDaemonReload") == "yes"]
+        manifest = self.manifest(release) if whole else None
+        if release and manifest:
+            if not self.host.is_root():
+                raise Refused("this reads what only root may", remedy=f"sudo {self.said}")
+            try:
+                config = parse_config(read_text(self.releases_dir / release / "config.json") or "")
+                found += self.damage(release, manifest, config, self.host.python_version(config.python))
+            except Refused as error:
+                found.append(error.msg)
+        return found
 
     def problems(self, state: State, answer: Json) -> list[str]:
         found = []
@@ -1336,6 +1407,15 @@ class App:
             found.append(f"{self.socket} is not active: systemctl start {self.socket}")
         if answer["socket"]["stale"]:
             found.append(f"{self.socket} does not listen where it should: no release can start")
+        found += [f"{what} is not what was deployed: run the playbook" for what in answer["drift"]]
+        told = {self.socket, self.unit(str(state.current))}
+        found += [f"{unit} has failed: systemctl status {unit}" for unit in answer["failed_units"] if unit not in told]
+        if answer["restart_pending"]:
+            libraries = ", ".join(map(os.path.basename, answer["restart_pending"][:3]))
+            found.append(f"updates wait for a restart ({libraries}): flaskctl {self.name} restart")
+        days = answer["certificate_days"]
+        if days is not None and days < CERTIFICATE_DAYS:
+            found.append(f"the certificate ends in {days} days" if days >= 0 else "the certificate has ended")
         if answer["drained"]:
             found.append(f"drained, so no load balancer sends requests: flaskctl {self.name} undrain")
         if answer["maintenance"]:
@@ -1355,7 +1435,10 @@ class App:
         rows = [
             ("current", describe(answer["current"]) + (f", since {answer['since']}" if answer["since"] else "")),
             ("previous", describe(answer["previous"])),
-            ("serving", ", ".join(answer["active"]) or "nothing"),
+            (
+                "serving",
+                ", ".join(answer["active"]) + f", {answer['workers']} workers" if answer["active"] else "nothing",
+            ),
             ("rollback", f"goes to {answer['rollback']}" if answer["rollback"] else "has nowhere to go"),
             ("socket", f"{'active' if socket['active'] else 'NOT active'}, port {answer['port']}"),
             *([("busy", busy_message(self.name, answer["locked"]))] if answer["locked"] is not None else []),
@@ -2341,6 +2424,13 @@ class App:
             erase(self.venvs_dir / venv / ".complete")
             erase(self.venvs_dir / venv)
 
+    def forget(self, gone: Iterable[Path]) -> None:
+        """Take what was removed out of the record of what the role put in place."""
+        record, paths = read_json(self.record_file) or {}, set(gone)
+        kept = {path: wanted for path, wanted in record.items() if self.host.path(path) not in paths}
+        if kept != record:
+            write_json(self.record_file, kept)
+
     def remove(self, purge: bool) -> Json:
         """Take the app off this host. What it wrote, in /var/lib, goes only with `purge`."""
         units = [f"{self.name}.socket", f"{self.name}.service"]
@@ -2360,6 +2450,7 @@ class App:
                 self.host.step("remove-files")
                 for path in there:
                     erase(path)
+                self.forget(there)
                 self.host.systemctl("daemon-reload")
                 self.host.systemctl("reset-failed", f"{self.name}.*", f"{self.name}@*")
             if not self.dry:
@@ -2368,6 +2459,14 @@ class App:
         done = f"{'would remove' if self.dry else 'removed'} {self.name}" if there or up else f"{self.name} is not here"
         others = [name for name in apps(self.host) if name != self.name]
         return {"others": others, "removed": [str(path) for path in there], "changed": bool(there or up), "msg": done}
+
+
+def fingerprint(path: Path) -> str:
+    """Return what stands at a path as the role notes it."""
+    try:
+        return f"-> {os.readlink(path)}" if path.is_symlink() else file_sha256(path)
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return ""
 
 
 def apps(host: Host) -> list[str]:
@@ -2424,7 +2523,8 @@ def parser() -> Parser:
             command.add_argument(argument, metavar=argument.upper(), nargs="?", help=meaning)
         return command
 
-    add("status", "what serves, where a rollback would go, what is wrong")
+    status = add("status", "what serves, where a rollback would go, what is wrong")
+    status.add_argument("--drift", action="store_true", help="read each file of the release: does one differ?")
     add("releases", "the releases on this host")
     stage = add(
         "stage",
@@ -2509,7 +2609,7 @@ def carry_out(options: argparse.Namespace, app: App, stdin: IO[str]) -> Json:
     tty = stdin.isatty() and sys.stdout.isatty()
     holder = parse_holder(getattr(options, "holder", None))
     commands: dict[str, Callable[[], Json]] = {
-        "status": app.status,
+        "status": lambda: app.status(getattr(options, "drift", False)),
         "releases": app.list_releases,
         "stage": lambda: app.stage(
             Path(options.archive) if options.archive else None,

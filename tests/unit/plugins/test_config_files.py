@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import grp
+import hashlib
+import json
 import os
 import pwd
 import shutil
@@ -107,6 +109,7 @@ class Host:
 def host(tmp_path: Path, run_module: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
     """Return a host with the files of an app in their old form."""
     monkeypatch.setattr(config_files, "STATE_DIRECTORY", str(tmp_path / "run"))
+    monkeypatch.setattr(config_files, "RECORD", str(tmp_path / "lib" / "flaskfleet" / "files.json"))
     monkeypatch.setattr(os, "fsync", lambda handle: None)
     host = Host(tmp_path, run_module)
     monkeypatch.setattr(config_files.Transaction, "command", lambda self, argv: host.command(argv))
@@ -258,6 +261,7 @@ def steps_of_a_run(host: Host, monkeypatch: pytest.MonkeyPatch, cut_at: int, con
         return step
 
     with monkeypatch.context() as patch:
+        patch.setattr(config_files, "keep_record", lambda entries: None)  # has a test of its own
         for name in ("write", "make_directory"):
             patch.setattr(config_files, name, counting(getattr(config_files, name)))
         patch.setattr(config_files.Transaction, "command", counting(config_files.Transaction.command))
@@ -493,3 +497,53 @@ def test_the_hosts_log_gets_the_paths_and_not_the_contents(host: Host, monkeypat
     monkeypatch.setattr(AnsibleModule, "log", lambda module, message, *_more, **_named: logged.append(message))
     host.run("a long text\n")
     assert str(host.site) in logged[0] and "a long text" not in str(logged)
+
+
+# what is noted
+
+
+def record(host: Host) -> dict[str, str] | None:
+    path = Path(config_files.RECORD)
+    return dict(json.loads(path.read_text())) if path.exists() else None
+
+
+def test_what_was_put_in_place_is_noted_and_what_was_removed_is_not(host: Host) -> None:
+    assert not host.run(check=True).get("failed") and record(host) is None
+    host.run()
+    deep = str(host.etc / "deep" / "er" / "x.conf")
+    assert record(host) == {
+        str(host.site): hashlib.sha256(NEW.encode()).hexdigest(),
+        str(host.enabled): "-> ../available/hello.conf",
+        deep: hashlib.sha256(b"x\n").hexdigest(),
+    }, "a file of somebody else, edited, is not"
+    mode = Path(config_files.RECORD).stat().st_mode
+    assert mode & 0o777 == 0o644
+    before = Path(config_files.RECORD).stat().st_ino
+    assert host.run()["changed"] is False and Path(config_files.RECORD).stat().st_ino == before
+    host.run(files=[{"path": str(host.site), "state": "absent"}, {"path": str(host.enabled), "state": "absent"}])
+    assert record(host) == {deep: hashlib.sha256(b"x\n").hexdigest()}
+    host.run(files=[{"path": deep, "state": "absent"}])
+    assert record(host) is None and not Path(config_files.RECORD).parent.exists()
+
+
+def test_a_set_that_was_put_back_is_not_noted(host: Host) -> None:
+    host.run()
+    before = record(host)
+    assert host.run(content=BAD)["failed"] and record(host) == before
+
+
+def test_a_run_cut_before_its_note_is_noted_by_the_next(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(config_files, "keep_record", lambda entries: (_ for _ in ()).throw(Cut))
+        with pytest.raises(Cut):
+            host.run()
+    assert record(host) is None
+    assert host.run()["changed"] is False and len(record(host) or {}) == 3
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]"])
+def test_a_record_that_cannot_be_read_is_begun_anew(host: Host, content: str) -> None:
+    Path(config_files.RECORD).parent.mkdir(parents=True)
+    Path(config_files.RECORD).write_text(content)
+    assert not host.run().get("failed")
+    assert len(record(host) or {}) == 3

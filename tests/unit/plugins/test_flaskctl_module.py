@@ -77,6 +77,7 @@ def engine(tmp_path: Path, run_module: Callable[..., Answer], monkeypatch: pytes
             + ["--max-errors", "0.5", "--max-slower", "3.0", "--min-requests", "10"],
         ),
         ({"command": "drain", "seconds": 5}, ["--json", "hello", "drain", "--seconds", "5"]),
+        ({"command": "status", "drift": True}, ["--json", "hello", "status", "--drift"]),
         ({"command": "restart"}, ["--json", "hello", "restart"]),
         ({"command": "undrain"}, ["--json", "hello", "undrain"]),
         (
