@@ -3,15 +3,16 @@ export MOLECULE_GLOB := molecule/*/molecule.yml
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 PYTHON := PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/python
 
-.PHONY: help demo demo-down test lint soak clean
+.PHONY: help demo demo-down test lint soak bench-fleet clean
 
 help:
-	@echo "make demo       the sample app on a host in a container, http://localhost:8080/ (DEMO_PORT=8081 for another port)"
-	@echo "make demo-down  remove what the demo made"
-	@echo "make test       every check; ONLY=lint,unit,default for some of them, KEEP=1 leaves the hosts of a scenario"
-	@echo "make lint       the linters alone"
-	@echo "make soak       hours: a hundred releases under a million requests, then every fault; see docs/reliability.md"
-	@echo "make clean      remove .venv and .cache"
+	@echo "make demo         the sample app on a host in a container, http://localhost:8080/ (DEMO_PORT=8081 for another port)"
+	@echo "make demo-down    remove what the demo made"
+	@echo "make test         every check; ONLY=lint,unit,default for some of them, KEEP=1 leaves the hosts of a scenario"
+	@echo "make lint         the linters alone"
+	@echo "make soak         hours: a hundred releases under a million requests, then every fault; see docs/reliability.md"
+	@echo "make bench-fleet  an hour: 30 hosts over SSH, this role and a plain playbook side by side; see docs/performance.md"
+	@echo "make clean        remove .venv and .cache"
 
 demo:
 	@tools/bootstrap --engine
@@ -32,6 +33,10 @@ lint:
 soak:
 	@tools/bootstrap
 	@PYTHONPATH=collections $(PYTHON) -m tools.soak $(SOAK)
+
+bench-fleet:
+	@tools/bootstrap --engine
+	@$(PYTHON) -m bench.fleet $(BENCH)
 
 # the record of an engine that was started from here is in .cache
 clean:

@@ -26,8 +26,8 @@ def control_node_ca() -> str | None:
     return next((path for path in candidates if path and Path(path).is_file()), None)
 
 
-def run_command(name: str, kind: str, publish: Sequence[str] = ()) -> list[str]:
-    """The docker command line that starts a host; publish is a list like 127.0.0.1:8080:80."""
+def run_command(name: str, kind: str, publish: Sequence[str] = (), volumes: Sequence[str] = ()) -> list[str]:
+    """The docker command line that starts a host; publish is a list like 127.0.0.1:8080:80, volumes like /a:/b:ro."""
     ca = control_node_ca()
     return [
         *("docker", "run", "--detach", "--tty", "--name", name, "--hostname", name, "--cgroupns=private"),
@@ -35,6 +35,7 @@ def run_command(name: str, kind: str, publish: Sequence[str] = ()) -> list[str]:
         *(f"--security-opt={option}" for option in SECURITY_OPTIONS),
         *(f"--tmpfs={path}" for path in TMPFS),
         *([f"--volume={ca}:{CONTROL_NODE_CA}:ro"] if ca else []),
+        *(f"--volume={volume}" for volume in volumes),
         *(f"--publish={port}" for port in publish),
         tag(kind),
         *COMMAND,
@@ -52,9 +53,9 @@ def published_port(name: str) -> int | None:
     return int(address.splitlines()[0].rpartition(":")[2]) if address else None
 
 
-def start(name: str, kind: str, publish: Sequence[str] = ()) -> None:
+def start(name: str, kind: str, publish: Sequence[str] = (), volumes: Sequence[str] = ()) -> None:
     """Start a host that does not exist yet, and wait until it is up."""
-    done = subprocess.run(run_command(name, kind, publish), capture_output=True, text=True, check=False)
+    done = subprocess.run(run_command(name, kind, publish, volumes), capture_output=True, text=True, check=False)
     if done.returncode != 0:
         output(["docker", "rm", "--force", name])
         raise Problem(f"The host {name} could not be started.", done.stderr)
