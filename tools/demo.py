@@ -25,7 +25,8 @@ from tools.run import CACHE, LOGS, ROOT, Problem, main, output, seconds, short, 
 KIND = "debian12"
 APP = "hello"
 RECORD = CACHE / "demo.json"
-STAGE = re.compile(r"^TASK \[(?:.* : )?(\w+) \| ")
+# the verbs of a release, each said once; the role's other files are details of these
+STAGE = re.compile(r"^TASK \[(?:.* : )?(preflight|package|install|stage|service|migrate|proxy|activate|prune) \| ")
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def deploy(demo: Settings) -> int:
     environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"}
     environment["DEMO_NAME"] = demo.name
     began = time.monotonic()
-    said = ""
+    said: set[str] = set()
     path = LOGS / f"{demo.name}.log"
     path.parent.mkdir(parents=True, exist_ok=True)
     print(f"{' '.join(['ansible-playbook', *argv[1:]])}:", end="", flush=True)
@@ -123,9 +124,9 @@ def deploy(demo: Settings) -> int:
         for line in playbook.stdout or ():
             log.write(line)
             stage = STAGE.match(line)
-            if stage and stage[1] != said:
-                said = stage[1]
-                print(f" {said}", end="", flush=True)
+            if stage and stage[1] not in said:
+                said.add(stage[1])
+                print(f" {stage[1]}", end="", flush=True)
     print(f" ... {seconds(time.monotonic() - began)}", flush=True)
     text = path.read_text()
     if playbook.returncode != 0:
