@@ -11,7 +11,7 @@ version_added: 0.1.0
 short_description: Tell which rollout this is
 description:
   - Returns what C(flaskctl) keeps as the lease of a rollout, who runs it, where, and in which process.
-  - Given the lease that a host has, it also says whether this run takes it over, which it does when the lease comes from
+  - Given the lease that a host has, it also says whether this run takes it over, when the lease comes from
     the same user on the same machine and that process is not there any more.
 options:
   _terms:
