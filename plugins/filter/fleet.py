@@ -88,7 +88,12 @@ from typing import Any
 
 PREFIX = "__flask_gunicorn_nginx_"
 # what the tasks register; a fact of another app of the same play is told by its `app`
-KEPT = ("contact", "staged", "activated", "failed", "reverted", "unreverted")
+KEPT = ("contact", "status", "staged", "activated", "failed", "reverted", "unreverted")
+
+SEEN = (
+    *("current", "previous", "workers", "certificate_days", "restart_pending", "drift", "failed_units"),
+    *("drained", "maintenance", "lease", "since"),
+)
 
 Row = dict[str, Any]
 
@@ -131,7 +136,7 @@ def row(host: str, here: bool, known: Mapping[str, Mapping[str, Any]]) -> Row:
     before = staged.get("current")
     new, seconds, reason = staged.get("id"), switched.get("seconds"), failed.get("reason", "")
     after, step = before, failed.get("step", "")
-    if known["contact"].get("unreachable"):
+    if known["contact"].get("unreachable") or known["status"].get("unreachable"):
         result, after, reason = "down", None, ""
     elif not here:
         result, after, reason = "lost", None, "it stopped answering"
@@ -195,12 +200,16 @@ def why_stop(rows: Sequence[Row], known: Mapping[str, Any], max_unreachable: int
     return "; ".join(found)
 
 
+def aligned(cells: Sequence[Sequence[str]]) -> list[str]:
+    """Return rows of words as lines with columns."""
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return ["  ".join(word.ljust(width) for word, width in zip(line, widths, strict=True)).rstrip() for line in cells]
+
+
 def table(rows: Sequence[Row]) -> str:
     """Return the report for people: a line a host, then each reason once with the hosts that gave it."""
     head = ("host", "before", "after", "result", "seconds")
-    cells = [head, *(tuple("-" if line[key] in (None, "") else str(line[key]) for key in head) for line in rows)]
-    widths = [max(len(line[column]) for line in cells) for column in range(len(head))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells]
+    lines = aligned([head, *(tuple(cell(line[key]) for key in head) for line in rows)])
     reasons: dict[str, list[str]] = {}
     for line in rows:
         if line["reason"]:
@@ -233,9 +242,48 @@ def fleet(
     }
 
 
+def seen(host: str, here: bool, known: Mapping[str, Mapping[str, Any]]) -> Row:
+    """Return one line of the status: what a host says of itself, or why it says nothing."""
+    status, failed = known["status"], known["failed"]
+    if status.get("unreachable") or not here:
+        return {"host": host, "serving": None, "problems": ["it does not answer"]}
+    if failed or not status:
+        return {"host": host, "serving": None, "problems": [failed.get("reason") or "it was not asked"]}
+    line = {name: status.get(name) for name in SEEN}
+    return {"host": host, "serving": ", ".join(status["active"]) or None, **line, "problems": list(status["problems"])}
+
+
+def fleet_status(
+    hostvars: Mapping[str, Mapping[str, Any]], app: str, hosts: Sequence[str], here: Sequence[str]
+) -> dict[str, Any]:
+    """Return how the fleet stands: the lines, a table, and whether all hosts serve one release without a problem."""
+    rows = [seen(host, host in here, standing(hostvars[host], app)) for host in hosts]
+    wrong = [f"{line['host']}: {problem}" for line in rows for problem in line["problems"]]
+    releases: dict[Any, list[str]] = {}
+    for line in rows:
+        if line["serving"]:
+            releases.setdefault(line["serving"], []).append(line["host"])
+    if len(releases) > 1:
+        wrong.insert(
+            0, "the hosts serve different releases: " + "; ".join(f"{i} on {listed(n)}" for i, n in releases.items())
+        )
+    head = ("host", "serving", "current", "workers", "certificate_days", "restart_pending", "drift", "failed_units")
+    cells = [tuple(name.replace("_", " ") for name in head)]
+    cells += [tuple(cell(line.get(name)) for name in head) for line in rows]
+    agrees = not wrong and len(releases) == 1
+    return {"agrees": agrees, "wrong": wrong, "hosts": rows, "table": "\n".join([*aligned(cells), "", *wrong]).rstrip()}
+
+
+def cell(value: Any) -> str:
+    """Return a value for a table: of a list only how long it is, the words stand below."""
+    if isinstance(value, (list, tuple)):
+        return str(len(value)) if value else "-"
+    return "-" if value in (None, "") else str(value)
+
+
 class FilterModule:
     """Ansible's way to find the filter."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filters of this file."""
-        return {"fleet": fleet}
+        return {"fleet": fleet, "fleet_status": fleet_status}

@@ -54,7 +54,8 @@ options:
     type: str
   archive:
     description:
-      - The path of the archive on the host. For O(command=stage).
+      - The path of the archive on the host. For O(command=stage); without it and O(sha256) the current release is
+        staged again, which mends it.
     type: path
   sha256:
     description:
@@ -300,8 +301,6 @@ def problem(params: dict[str, Any], release_known: bool) -> str:
         return f"command {command} takes no {' and no '.join(stray)}"
     if command == "activate" and release_known and not params["release"]:
         return "command activate needs release: the id that stage returned"
-    if command == "stage" and not (params["archive"] or params["sha256"]):
-        return "command stage needs archive or sha256"
     if command == "bake" and params["seconds"] is None:
         return "command bake needs seconds"
     if command == "maintenance" and not params["mode"]:

@@ -196,7 +196,6 @@ def test_a_difference_is_shown_by_name(engine: Engine) -> None:
     ("arguments", "words"),
     [
         ({"command": "activate"}, "activate needs release"),
-        ({"command": "stage"}, "stage needs archive or sha256"),
         ({"command": "status", "release": "4f"}, "status takes no release"),
         ({"command": "rollback", "keep": 2, "config": "{}"}, "rollback takes no config and no keep"),
         ({"command": "prune", "purge": True}, "prune takes no purge"),

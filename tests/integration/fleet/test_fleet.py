@@ -1,0 +1,267 @@
+"""A rollout is one transaction: every host has the new release at its end, or none has; users notice neither."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.error
+import urllib.request
+
+import pytest
+
+from tests.integration.fleet.conftest import Fleet, lines_of_table
+from tests.load.fleet import Host
+
+# code that fails on one host: always, or only once it is to serve
+ON_HOST = 'import os, socket\nif socket.gethostname() == "{host}"{more}:\n    raise RuntimeError("not on {host}")'
+SERVING = ' and "FLASKFLEET_TRY" not in os.environ'
+# healthy, and bad in real traffic
+WORSE = """import socket
+from flask import abort
+
+@app.before_request
+def get_worse() -> None:
+    if socket.gethostname() == "{host}" and request.path != "/healthz":
+        abort(500)
+"""
+
+
+def took(fleet: Fleet, results: dict[str, str], result: str) -> list[int]:
+    """The numbers of the hosts, from one, that have a result in the report."""
+    return [number for number, host in enumerate(fleet.hosts, 1) if results.get(host.name) == result]
+
+
+def nothing_moved(fleet: Fleet, before: list[str]) -> None:
+    assert fleet.current() == before
+    assert len(set(fleet.versions())) == 1
+
+
+def test_a_good_release_reaches_every_host(fleet: Fleet) -> None:
+    report = fleet.place / "report.json"
+    version = fleet.new()
+    played = fleet.play(rollout={"bake": {"seconds": 5, "min_requests": 5}, "report": str(report)})
+    assert played.rc == 0, played.out
+    assert set(fleet.versions()) == {version}
+    assert took(fleet, lines_of_table(played.out), "released") == [1, 2, 3, 4, 5, 6], played.out
+    written = json.loads(report.read_text())
+    assert [row["result"] for row in written["hosts"]] == ["released"] * 6 and written["stop"] == ""
+    assert not fleet.leases()
+
+
+def test_a_second_run_changes_nothing(fleet: Fleet) -> None:
+    played = fleet.play()
+    assert played.rc == 0 and played.out.count("changed=0 ") == 6, played.out
+
+
+def test_when_one_host_cannot_stage_none_switches(fleet: Fleet) -> None:
+    before = fleet.current()
+    fleet.new(ON_HOST.format(host=fleet.hosts[3].name, more=""))
+    played = fleet.play()
+    assert played.rc == 2
+    nothing_moved(fleet, before)
+    results = lines_of_table(played.out)
+    assert took(fleet, results, "failed") == [4] and took(fleet, results, "staged") == [1, 2, 3, 5, 6], played.out
+    assert f"RuntimeError: not on {fleet.hosts[3].name}" in played.out
+    assert not fleet.leases()
+
+
+def test_when_the_canary_fails_no_other_is_touched(fleet: Fleet) -> None:
+    before = fleet.current()
+    fleet.new(ON_HOST.format(host=fleet.hosts[0].name, more=SERVING))
+    played = fleet.play()
+    assert played.rc == 2
+    nothing_moved(fleet, before)
+    results = lines_of_table(played.out)
+    assert took(fleet, results, "failed") == [1] and took(fleet, results, "staged") == [2, 3, 4, 5, 6], played.out
+
+
+def test_a_canary_that_is_worse_in_real_traffic_goes_back(fleet: Fleet) -> None:
+    before = fleet.current()
+    fleet.new(WORSE.format(host=fleet.hosts[0].name))
+    played = fleet.play()
+    assert played.rc == 2
+    nothing_moved(fleet, before)
+    results = lines_of_table(played.out)
+    assert took(fleet, results, "reverted") == [1] and took(fleet, results, "staged") == [2, 3, 4, 5, 6], played.out
+    assert "percentage points more requests fail" in played.out
+
+
+def test_when_the_fourth_host_fails_the_three_before_go_back(fleet: Fleet) -> None:
+    before = fleet.current()
+    fleet.new(ON_HOST.format(host=fleet.hosts[3].name, more=SERVING))
+    played = fleet.play()
+    assert played.rc == 2
+    nothing_moved(fleet, before)
+    results = lines_of_table(played.out)
+    assert took(fleet, results, "reverted") == [1, 2, 3], played.out
+    assert took(fleet, results, "failed") == [4] and took(fleet, results, "staged") == [5, 6]
+    assert not fleet.leases()
+
+
+def test_when_a_host_dies_in_its_batch_the_others_go_back(fleet: Fleet) -> None:
+    """It is left out where it may be, and catches up when it is there again."""
+    victim, others = fleet.hosts[2], [host for host in fleet.hosts if host is not fleet.hosts[2]]
+    before = fleet.current(others)
+    version = fleet.new()
+    kill = f"""
+- name: Switch a host off
+  ansible.builtin.command: docker kill {victim.name}
+  delegate_to: localhost
+  become: false
+  changed_when: true
+  when: inventory_hostname == "{victim.name}"
+"""
+    played = fleet.play(hooks={"before_batch": fleet.hook(kill)})
+    assert played.rc != 0
+    assert fleet.current(others) == before
+    results = lines_of_table(played.out)
+    assert took(fleet, results, "reverted") == [1, 2] and took(fleet, results, "lost") == [3], played.out
+
+    refused = fleet.play()
+    assert refused.rc != 0 and fleet.current(others) == before, refused.out
+    allowed = fleet.play(rollout={"bake": {"seconds": 0}, "max_unreachable": 1})
+    assert allowed.rc == 0, allowed.out
+    assert took(fleet, lines_of_table(allowed.out), "down") == [3], allowed.out
+    assert set(fleet.versions(others)) == {version}
+
+    fleet.start(victim)
+    again = fleet.play()
+    assert again.rc == 0, again.out
+    assert set(fleet.versions()) == {version}
+    results = lines_of_table(again.out)
+    assert took(fleet, results, "released") == [3] and took(fleet, results, "unchanged") == [1, 2, 4, 5, 6], again.out
+
+
+def test_when_the_control_node_dies_the_next_run_goes_on(fleet: Fleet) -> None:
+    version = fleet.new()
+    kill = f"""
+- name: Kill ansible-playbook
+  ansible.builtin.command: kill -9 {{{{ lookup('flaskfleet.web.holder').pid }}}}
+  delegate_to: localhost
+  become: false
+  changed_when: true
+  when: inventory_hostname == "{fleet.hosts[1].name}"
+"""
+    played = fleet.play(hooks={"before_batch": fleet.hook(kill)})
+    assert played.rc == -9, played.out
+    assert fleet.versions(fleet.hosts[:1]) == [version] and fleet.versions(fleet.hosts[3:4]) != [version]
+    again = fleet.play()
+    assert again.rc == 0, again.out
+    assert "This run takes over" in again.out
+    assert set(fleet.versions()) == {version}
+    assert not fleet.leases()
+
+
+def test_of_two_rollouts_at_once_one_is_told_of_the_other(fleet: Fleet) -> None:
+    go = fleet.place / "go"
+    version = fleet.new()
+    wait = f"""
+- name: Wait for the test
+  ansible.builtin.wait_for:
+    path: {go}
+    timeout: 120
+  delegate_to: localhost
+  become: false
+"""
+    with fleet.playing(hooks={"before_batch": fleet.hook(wait)}) as first:
+        assert first.stdout
+        for line in first.stdout:
+            if "Switch batch by batch" in line:
+                break
+        fleet.new()
+        second = fleet.play()
+        assert second.rc == 2, second.out
+        assert f"(pid {first.pid}) rolls out hello since" in second.out and "flaskfleet.web.unlock" in second.out
+        go.touch()
+        rest = first.stdout.read()
+        assert first.wait(120) == 0, rest
+    assert set(fleet.versions()) == {version}
+    assert not fleet.leases()
+
+
+def test_a_lease_that_somebody_left_is_ended_by_its_playbook(fleet: Fleet) -> None:
+    holder = json.dumps({"id": "1.2.3", "by": "ada", "from": "elsewhere", "pid": "2"})
+    answer = fleet.hosts[4].flaskctl("lock", "--holder", holder)
+    assert answer.rc == 0, answer.story
+    fleet.new()
+    refused = fleet.play()
+    assert refused.rc == 2 and "ada on elsewhere" in refused.out, refused.out
+    ended = fleet.play("playbooks/unlock.yml")
+    assert ended.rc == 0, ended.out
+    played = fleet.play()
+    assert played.rc == 0, played.out
+
+
+def test_the_fleet_rolls_back(fleet: Fleet) -> None:
+    before, version = fleet.current(), fleet.version
+    fleet.new()
+    assert fleet.play().rc == 0
+    played = fleet.play("playbooks/rollback.yml")
+    assert played.rc == 0, played.out
+    assert fleet.current() == before and set(fleet.versions()) == {version}
+    assert took(fleet, lines_of_table(played.out), "released") == [1, 2, 3, 4, 5, 6], played.out
+    assert not fleet.leases()
+
+
+def test_a_rollback_that_would_split_the_fleet_is_refused(fleet: Fleet) -> None:
+    before = fleet.current()
+    nowhere = fleet.play("playbooks/rollback.yml", "-e", "release=ffffffffffff")
+    assert nowhere.rc == 2 and fleet.current() == before, nowhere.out
+    assert not fleet.leases()
+
+
+def test_every_host_restarts_and_nobody_waits(fleet: Fleet) -> None:
+    def workers(host: Host) -> str:
+        return host.run("systemctl show -p MainPID --value 'hello@*.service'")
+
+    before = [workers(host) for host in fleet.hosts]
+    release = fleet.current()
+    played = fleet.play("playbooks/restart.yml")
+    assert played.rc == 0, played.out
+    after = [workers(host) for host in fleet.hosts]
+    assert all(new and new != old for new, old in zip(after, before, strict=True)), (before, after)
+    assert fleet.current() == release and not fleet.leases()
+
+
+def test_status_is_content_with_a_fleet_that_agrees(fleet: Fleet) -> None:
+    report = fleet.place / "status.json"
+    played = fleet.play("playbooks/status.yml", "-e", f"report={report}")
+    assert played.rc == 0, played.out
+    seen = json.loads(report.read_text())
+    assert seen["agrees"] and [line["host"] for line in seen["hosts"]] == [host.name for host in fleet.hosts]
+
+
+def test_status_finds_a_unit_edited_by_hand_and_a_host_on_another_release(fleet: Fleet) -> None:
+    edited, other = fleet.hosts[1], fleet.hosts[4]
+    unit = "/etc/systemd/system/hello@.service"
+    edited.run(f"cp {unit} /root/kept && echo '# by hand' >> {unit}")
+    before = other.run("basename $(readlink /srv/hello/current)")
+    assert other.flaskctl("rollback").rc == 0
+    try:
+        played = fleet.play("playbooks/status.yml")
+        assert played.rc == 2
+        assert "the hosts serve different releases" in played.out and unit in played.out, played.out
+        assert edited.name in played.out and other.name in played.out
+    finally:
+        edited.run(f"cp /root/kept {unit}")
+        assert other.flaskctl("activate", before).rc == 0
+    assert fleet.play("playbooks/status.yml").rc == 0
+
+
+@pytest.mark.users_see_it
+def test_maintenance_answers_for_the_app_until_it_is_over(fleet: Fleet) -> None:
+    def ask(host: Host, path: str) -> tuple[int, str]:
+        try:
+            with urllib.request.urlopen(f"http://{host.address}{path}", timeout=10) as answer:
+                return answer.status, ""
+        except urllib.error.HTTPError as error:
+            return error.code, error.headers.get("Retry-After", "")
+
+    on = fleet.play("playbooks/maintenance.yml", "-e", "mode=on")
+    assert on.rc == 0, on.out
+    assert {ask(host, "/") for host in fleet.hosts} == {(503, "60")}
+    assert {ask(host, "/healthz") for host in fleet.hosts} == {(200, "")}
+    off = fleet.play("playbooks/maintenance.yml", "-e", "mode=off")
+    assert off.rc == 0, off.out
+    assert {ask(host, "/") for host in fleet.hosts} == {(200, "")}
+    time.sleep(3)  # the load balancer asks those again that it has left out
