@@ -15,13 +15,13 @@ from tests.load.fleet import Host
 # code that fails on one host: always, or only once it is to serve
 ON_HOST = 'import os, socket\nif socket.gethostname() == "{host}"{more}:\n    raise RuntimeError("not on {host}")'
 SERVING = ' and "FLASKFLEET_TRY" not in os.environ'
-# healthy, and bad in real traffic
-WORSE = """import socket
+# healthy, and bad in real traffic, though not so often that the load balancer leaves the host alone
+WORSE = """import random, socket
 from flask import abort
 
 @app.before_request
 def get_worse() -> None:
-    if socket.gethostname() == "{host}" and request.path != "/healthz":
+    if socket.gethostname() == "{host}" and request.path != "/healthz" and random.random() < 0.4:
         abort(500)
 """
 
@@ -78,7 +78,7 @@ def test_when_the_canary_fails_no_other_is_touched(fleet: Fleet) -> None:
 def test_a_canary_that_is_worse_in_real_traffic_goes_back(fleet: Fleet) -> None:
     before = fleet.current()
     fleet.new(WORSE.format(host=fleet.hosts[0].name))
-    played = fleet.play()
+    played = fleet.play(rollout={"bake": {"seconds": 15, "min_requests": 5}})
     assert played.rc == 2
     nothing_moved(fleet, before)
     results = lines_of_table(played.out)
