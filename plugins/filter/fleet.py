@@ -46,6 +46,10 @@ options:
     description: Whether all hosts must go to the same release.
     type: bool
     default: false
+  deploy:
+    description: Whether hosts on which nothing is to be switched are in no batch.
+    type: bool
+    default: false
 """
 
 EXAMPLES = r"""
@@ -62,6 +66,9 @@ _value:
   contains:
     stop:
       description: Why the rollout must not go on; empty when it may.
+      type: str
+    first:
+      description: The first of the hosts, which migrates for all; empty when the rollout must not go on.
       type: str
     batches:
       description: The hosts, batch by batch; none when the rollout must not go on.
@@ -88,7 +95,7 @@ from typing import Any
 
 PREFIX = "__flask_gunicorn_nginx_"
 # what the tasks register; a fact of another app of the same play is told by its `app`
-KEPT = ("contact", "status", "staged", "activated", "failed", "reverted", "unreverted")
+KEPT = ("contact", "status", "staged", "unchanged", "activated", "failed", "reverted", "unreverted")
 
 SEEN = (
     *("current", "previous", "workers", "certificate_days", "restart_pending", "drift", "failed_units"),
@@ -218,6 +225,12 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
+def settled(known: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Tell whether there is nothing to switch: the site was looked at, which is done where the release serves."""
+    site = known["unchanged"]
+    return bool(site) and not site.get("changed_paths") and not site.get("applied")
+
+
 def fleet(
     hostvars: Mapping[str, Mapping[str, Any]],
     app: str,
@@ -226,6 +239,7 @@ def fleet(
     batches: Sequence[Any] = ("100%",),
     max_unreachable: int = 0,
     agree: bool = False,
+    deploy: bool = False,
 ) -> dict[str, Any]:
     """Return how the fleet stands; see the documentation of the filter."""
     known = {host: standing(hostvars[host], app) for host in hosts}
@@ -234,7 +248,8 @@ def fleet(
     active = [line["host"] for line in rows if line["result"] not in ("down", "lost")]
     return {
         "stop": stop,
-        "batches": [] if stop else in_batches(active, batches),
+        "first": "" if stop or not active else active[0],
+        "batches": [] if stop else in_batches([h for h in active if not (deploy and settled(known[h]))], batches),
         "rows": rows,
         "released": any(found["activated"] for found in known.values()),
         "switched": [host for host, found in known.items() if found["activated"] and found["staged"].get("current")],

@@ -52,6 +52,39 @@ def test_batches_are_as_serial_makes_them(sizes: list[Any], count: int, expected
     assert [name for batch in found for name in batch] == HOSTS[:count]
 
 
+SERVES = {"app": "hello", "id": NEW, "current": NEW, "verified": True}
+
+
+@pytest.mark.parametrize(
+    ("site", "waits"),
+    [
+        ({"changed_paths": [], "applied": False}, False),
+        ({"changed_paths": ["/etc/nginx/sites-available/hello.conf"], "applied": True}, True),
+        # a cut run has written the site, and nginx has not read it yet
+        ({"changed_paths": [], "applied": True}, True),
+        # nobody looked: the release does not answer, or nginx does not run
+        ({"skipped": True, "changed": False}, True),
+        ({}, True),
+    ],
+)
+def test_a_host_where_nothing_is_to_be_switched_is_in_no_batch(site: dict[str, Any], waits: bool) -> None:
+    hosts = {"web1": host(staged=SERVES, unchanged=site), "web2": host(staged=STAGED), "web3": host(staged=STAGED)}
+    found = looked(hosts, batches=[1, "100%"], deploy=True)
+    assert found["batches"] == ([["web1"], ["web2", "web3"]] if waits else [["web2"], ["web3"]])
+    # it is still the one that has migrated for the others
+    assert found["first"] == "web1"
+
+
+def test_a_rollback_switches_hosts_that_a_deployment_would_leave_alone() -> None:
+    settled = host(staged=SERVES, unchanged={"changed_paths": [], "applied": False})
+    assert looked({"web1": settled})["batches"] == [["web1"]]
+    assert looked({"web1": settled}, deploy=True)["batches"] == []
+
+
+def test_nobody_migrates_for_a_rollout_that_stops() -> None:
+    assert looked({"web1": host(staged=STAGED), "web2": host(failed=FAILED)})["first"] == ""
+
+
 def test_when_all_are_staged_nothing_stops_the_rollout() -> None:
     found = looked({name: host(staged=STAGED) for name in HOSTS[:3]}, batches=[1, "100%"])
     assert (found["stop"], found["batches"], found["released"]) == ("", [["web1"], ["web2", "web3"]], False)
