@@ -44,13 +44,15 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ansible.errors import AnsibleError
 from ansible.plugins.lookup import LookupBase
 
 
 def started(pid: int) -> str:
     """Return when a process began, in a form that no later process of that number has; nothing where there is none."""
     with contextlib.suppress(FileNotFoundError, ProcessLookupError), open(f"/proc/{pid}/stat") as stat:
-        return stat.read().rpartition(")")[2].split()[19]
+        fields = stat.read().rpartition(")")[2].split()
+        return "" if fields[0] == "Z" else fields[19]  # a zombie does nothing any more
     if os.path.exists("/proc/self/stat"):
         return ""
     shown = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
@@ -95,6 +97,8 @@ class LookupModule(LookupBase):  # type: ignore[misc]
         """Return the holder. A task's arguments are made in a process of its own; the run is what started that."""
         parent = multiprocessing.parent_process()
         pid = parent.pid if parent and parent.pid else os.getpid()
+        if not started(pid):  # a killed run leaves its workers behind, and they would go on with their task
+            raise AnsibleError(f"the ansible-playbook that started this task (pid {pid}) is not there any more")
         me = {"id": identity(pid, world()), "by": user(), "from": socket.gethostname(), "pid": str(pid)}
         for lease in terms:
             old = taken_over(lease, me) if isinstance(lease, Mapping) else ""

@@ -8,6 +8,7 @@ import subprocess
 from typing import Any
 
 import pytest
+from ansible.errors import AnsibleError
 from ansible_collections.flaskfleet.web.plugins.lookup.holder import LookupModule, identity, started, taken_over
 
 ME = {"id": "17.100.5", "by": "ada", "from": "laptop", "pid": "100"}
@@ -50,8 +51,18 @@ def test_a_process_has_a_beginning_until_it_ends() -> None:
     before = identity(child.pid, "1")
     assert started(child.pid) and before == identity(child.pid, "1")
     child.kill()
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    assert started(child.pid) == "", "a zombie has ended"
     child.wait()
     assert started(child.pid) == "" and identity(child.pid, "1") != before
+
+
+def test_a_worker_whose_run_was_killed_rolls_out_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    child = subprocess.Popen(["true"])
+    child.wait()
+    monkeypatch.setattr(multiprocessing, "parent_process", lambda: child)
+    with pytest.raises(AnsibleError, match=f"pid {child.pid}"):
+        LookupModule().run([])
 
 
 def asked(pipe: Any) -> None:
