@@ -195,12 +195,12 @@ def test_two_releases_at_once_one_wins_and_the_other_names_the_holder(patient: P
 # The control node
 
 SAMPLE_OF_TASKS = ("Unpack the release", "Start the release")
-# every file of tasks that a release comes through, in its order
-FILES = ("install", "stage", "service", "proxy", "activate", "prune")
+# the files of tasks that a release on a running host comes through, in their order
+FILES = ("install", "ask", "unpack", "service", "proxy", "activate", "prune", "unlock")
 
 
 def tasks() -> list[str]:
-    """The names of the tasks at which the control node is killed, as far as they are the same in every run."""
+    """The names of the tasks at which the control node is killed; from the role, so that a new one is tried too."""
     found = []
     for file in FILES:
         for task in yaml.safe_load((REPOSITORY / f"roles/flask_gunicorn_nginx/tasks/{file}.yml").read_text()):
