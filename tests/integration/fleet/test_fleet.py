@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
+import shutil
+import subprocess
+import tarfile
 import time
 import urllib.error
 import urllib.request
@@ -10,7 +14,7 @@ import urllib.request
 import pytest
 
 from tests.integration.fleet.conftest import Fleet, lines_of_table
-from tests.load.fleet import Host
+from tests.load.fleet import REPOSITORY, Host
 
 # code that fails on one host: always, or only once it is to serve
 ON_HOST = 'import os, socket\nif socket.gethostname() == "{host}"{more}:\n    raise RuntimeError("not on {host}")'
@@ -265,3 +269,65 @@ def test_maintenance_answers_for_the_app_until_it_is_over(fleet: Fleet) -> None:
     assert off.rc == 0, off.out
     assert {ask(host, "/") for host in fleet.hosts} == {(200, "")}
     time.sleep(3)  # the load balancer asks those again that it has left out
+
+
+PULLED = ("ansible.cfg", "site.yml", "playbooks", "plugins", "roles", "collections", "galaxy.yml", "meta", "files")
+ONE_OWN = """\
+flask_gunicorn_nginx_name: pulled
+flask_gunicorn_nginx_source: "{{ inventory_dir }}/../../files/app"
+flask_gunicorn_nginx_server_names: [pulled.test]
+flask_gunicorn_nginx_port: 5010
+flask_gunicorn_nginx_listen: 8081
+flask_gunicorn_nginx_pip: {ca_bundle: "%s"}
+"""
+
+
+def test_a_host_that_comes_up_alone_rolls_out_to_itself(fleet: Fleet) -> None:
+    """With the units of the documentation, from a repository, an app beside the one of the fleet."""
+    host, ca = fleet.hosts[4], "/etc/ssl/control-node.crt"
+    repository = fleet.place / "repository"
+    repository.mkdir()
+    for name in PULLED:
+        if (REPOSITORY / name).is_dir():
+            shutil.copytree(REPOSITORY / name, repository / name, symlinks=True)
+        else:
+            shutil.copy(REPOSITORY / name, repository / name)
+    values = repository / "inventory/production/group_vars/flask_app/app.yml"
+    values.parent.mkdir(parents=True)
+    ca = ca if host.run(f"test -e {ca} && echo yes", check=False) else ""
+    values.write_text(ONE_OWN % ca)
+    shutil.copytree(REPOSITORY / "inventory/pull", repository / "inventory/pull", symlinks=True)
+    git = ["git", "-c", "user.name=Test", "-c", "user.email=test@example.com", "-C", str(repository)]
+    for words in (
+        ["init", "--quiet", "--initial-branch=main"],
+        ["add", "--force", "."],
+        ["commit", "--quiet", "-m", "All"],
+    ):
+        subprocess.run([*git, *words], check=True)
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as tar:
+        tar.add(repository, "repository", filter=lambda member: member.replace(uid=0, gid=0, uname="", gname=""))
+    host.put("/root/repository.tar.gz", packed.getvalue())
+    pip = f"env {f'PIP_CERT={ca}' if ca else ''} /opt/ansible/bin/pip install --quiet ansible-core"
+    host.run(
+        "tar xzf /root/repository.tar.gz -C /root && (which git || (apt-get update && apt-get install -y git))"
+        f" && python3 -m venv /opt/ansible && {pip}",
+        timeout=400,
+    )
+    host.put("/etc/flaskfleet/vault-password", b"none is used here\n")
+    for unit in ("flaskfleet-pull.service", "flaskfleet-pull.timer"):
+        text = (REPOSITORY / "docs/ansible-pull" / unit).read_text()
+        host.put(f"/etc/systemd/system/{unit}", text.replace("REPOSITORY", "file:///root/repository").encode())
+    try:
+        host.run("systemctl daemon-reload && systemd-analyze verify /etc/systemd/system/flaskfleet-pull.*")
+        journal = "journalctl -u flaskfleet-pull --no-pager -o cat"
+        host.run(f"systemctl start flaskfleet-pull.service || {{ {journal}; exit 1; }}", timeout=300)
+        request = (
+            "import urllib.request as r; q = r.Request('http://127.0.0.1:8081/', headers={'Host': 'pulled.test'});"
+        )
+        assert "Hello Flask!" in host.run(f'python3 -c "{request} print(r.urlopen(q).read().decode())"')
+        host.run(f"systemctl start flaskfleet-pull.service || {{ {journal}; exit 1; }}", timeout=300)
+        assert "changed=0 " in host.run(f"{journal} | grep changed= | tail -n 1")
+    finally:
+        host.run("systemctl disable --now flaskfleet-pull.timer; flaskctl pulled remove", check=False)
+        host.run("rm -f /etc/nginx/sites-*/pulled.conf /etc/systemd/system/flaskfleet-pull.*", check=False)
