@@ -271,6 +271,21 @@ def test_maintenance_answers_for_the_app_until_it_is_over(fleet: Fleet) -> None:
     time.sleep(3)  # the load balancer asks those again that it has left out
 
 
+def test_an_upgrade_of_the_system_drains_and_comes_back(fleet: Fleet) -> None:
+    host, others = fleet.hosts[0], fleet.hosts[1:]
+    before, elsewhere = fleet.current(), [other.run("wc -l < /var/log/flaskctl/hello.jsonl") for other in others]
+    # a virtualenv as it is when the Python below it is another one
+    host.run("rm /srv/hello/current/venv/.complete")
+    played = fleet.play("playbooks/upgrade_os.yml", "--limit", host.name, "-e", "drain_seconds=3")
+    assert played.rc == 0, played.out
+    events = [json.loads(line)["event"] for line in host.run("tail -n 20 /var/log/flaskctl/hello.jsonl").splitlines()]
+    assert events.index("drain") < events.index("undrain"), events
+    assert fleet.current() == before and not host.status()["problems"], host.status()
+    assert host.run("test -e /srv/hello/current/venv/.complete && echo whole") == "whole"
+    assert [other.run("wc -l < /var/log/flaskctl/hello.jsonl") for other in others] == elsewhere
+    assert not fleet.leases()
+
+
 PULLED = ("ansible.cfg", "site.yml", "playbooks", "plugins", "roles", "collections", "galaxy.yml", "meta", "files")
 ONE_OWN = """\
 flask_gunicorn_nginx_name: pulled
