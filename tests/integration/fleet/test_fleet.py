@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
 import subprocess
 import tarfile
@@ -52,9 +53,11 @@ def test_a_good_release_reaches_every_host(fleet: Fleet) -> None:
     assert not fleet.leases()
 
 
-def test_a_second_run_changes_nothing(fleet: Fleet) -> None:
-    played = fleet.play()
+def test_a_second_run_changes_nothing_and_goes_to_each_host_at_most_eight_times(fleet: Fleet) -> None:
+    played = fleet.play("site.yml", "-vvv")
     assert played.rc == 0 and played.out.count("changed=0 ") == 6, played.out
+    trips = [len(re.findall(rf"(?m)^<{re.escape(host.address)}> SSH: EXEC", played.out)) for host in fleet.hosts]
+    assert all(0 < count <= 8 for count in trips), trips
 
 
 def test_when_one_host_cannot_stage_none_switches(fleet: Fleet) -> None:
