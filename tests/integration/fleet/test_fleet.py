@@ -300,6 +300,12 @@ flask_gunicorn_nginx_pip: {ca_bundle: "%s"}
 """
 
 
+def of_root(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    member.uid = member.gid = 0
+    member.uname = member.gname = ""
+    return member
+
+
 def test_a_host_that_comes_up_alone_rolls_out_to_itself(fleet: Fleet) -> None:
     """With the units of the documentation, from a repository, an app beside the one of the fleet."""
     host, ca = fleet.hosts[4], "/etc/ssl/control-node.crt"
@@ -324,7 +330,7 @@ def test_a_host_that_comes_up_alone_rolls_out_to_itself(fleet: Fleet) -> None:
         subprocess.run([*git, *words], check=True)
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz") as tar:
-        tar.add(repository, "repository", filter=lambda member: member.replace(uid=0, gid=0, uname="", gname=""))
+        tar.add(repository, "repository", filter=of_root)
     host.put("/root/repository.tar.gz", packed.getvalue())
     pip = f"env {f'PIP_CERT={ca}' if ca else ''} /opt/ansible/bin/pip install --quiet ansible-core"
     host.run(
