@@ -151,6 +151,7 @@ class Bench:
             f"  (control node's CPU {seconds(sample.cpu)})",
             flush=True,
         )
+        self.save()
 
     def save(self) -> None:
         """Write what has been measured so far."""
@@ -196,7 +197,6 @@ def run(bench: Bench, options: argparse.Namespace) -> None:
                 bench.play(side, "first deploy", rest, "-vvv")
         for side in SIDES:
             bench.play(side, "no-op", bench.machines[side][:few], "-vvv")
-        bench.save()
     for repeat in range(options.repeats):
         with alone(options.lock):
             for size in sizes:
@@ -205,7 +205,6 @@ def run(bench: Bench, options: argparse.Namespace) -> None:
             for size in releases:
                 bench.workshop.change(f"{repeat}.{size}")
                 bench.measure("release", slice(size), repeat)
-            bench.save()
             if repeat == options.repeats - 1:
                 bench.workshop.change("counted")
                 for side in SIDES:
