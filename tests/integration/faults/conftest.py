@@ -15,7 +15,8 @@ from tests.load.fleet import BASE, NAME, Answer, Books, Host, HostError, Worksho
 __all__ = ["hosts", "place", "workshop"]
 
 BOOKS: list[Books] = []
-VARIED = ("/app/version.txt", "/app/requirements.txt", "/app/large.txt")  # what differs between versions on purpose
+# what differs between versions on purpose, and whether a release was tried before it was activated
+VARIED = ("/app/version.txt", "/app/requirements.txt", "/app/large.txt", "/tried.json")
 ALLOW = "/run/flaskctl/allow-fault-injection"  # what makes flaskctl look at FLASKCTL_KILL_AT
 
 

@@ -322,8 +322,11 @@ def test_disk_full_at(where: str, left: int, small: Patient) -> None:
 # Careless hands
 
 
-def damaged(patient: Patient, what: str, command: str, words: str) -> None:
-    """Damage the host, let the next run mend it, and see that it says so."""
+def damaged(patient: Patient, what: str, command: str, words: str, restart: bool = False) -> None:
+    """Damage the host, let the next run mend it, and see that it says so.
+
+    `restart`: what runs still holds files that are gone, which `status` is to tell, and a restart to end.
+    """
     with patient.books.row(what) as rows:
         patient.host.run(command)
         time.sleep(1)
@@ -331,13 +334,16 @@ def damaged(patient: Patient, what: str, command: str, words: str) -> None:
         assert mended.rc == 0, mended.story
         assert mended.data["changed"] and words in str(mended.data["repairs"]), mended.data["repairs"]
         assert patient.host.stage(patient.archive).data["changed"] is False, "once"
+        if restart:
+            assert "restart" in str(patient.host.status()["problems"])
+            assert patient.host.flaskctl("restart").rc == 0
         patient.is_as_undisturbed()
     nobody_noticed(rows)
 
 
 def test_a_deleted_virtualenv(patient: Patient) -> None:
     key = patient.host.run(f"basename $(readlink {BASE}/current/venv)")
-    damaged(patient, "the virtualenv deleted", f"rm -r {BASE}/venvs/{key}", key)
+    damaged(patient, "the virtualenv deleted", f"rm -r {BASE}/venvs/{key}", key, restart=True)
 
 
 def test_a_deleted_current(patient: Patient) -> None:
