@@ -2127,10 +2127,7 @@ class App:
     def started(self, units: Sequence[str]) -> tuple[str, str] | None:
         """Start units and watch them: why one does not live, and what it said; None when all is well."""
         since = self.host.now()
-        if self.host.systemctl("start", *units).rc == 0:
-            unit, why = self.settle(units)
-        else:
-            unit, why = units[0], "it did not pass its gate"
+        unit, why = self.live(units)
         return (why, essence(self.host.journal(unit, since))) if why else None
 
     def start_twin(self, release: str) -> None:
@@ -2196,31 +2193,39 @@ class App:
 
     def gate(self, release: str, state: State) -> None:
         """Start the release beside the one that serves; `systemctl start` succeeds when each worker is healthy."""
-        units = [self.unit(release), *self.processes(release, ".service")]
-        if any(shown.get("NeedDaemonReload") == "yes" for shown in self.host.show(*units).values()):
+        web, workers = self.unit(release), self.processes(release, ".service")
+        if any(shown.get("NeedDaemonReload") == "yes" for shown in self.host.show(web, *workers).values()):
             self.host.systemctl("daemon-reload")
         self.host.step("start")
         since = self.host.now()
-        failed, why = units[0], "it did not pass its gate"
-        if self.host.systemctl("start", units[0]).rc == 0:
-            rc = self.host.systemctl("start", *units[1:]).rc if units[1:] else 0
-            failed, why = self.settle(units) if rc == 0 else (units[1], "its processes did not start")
+        # workers first: the web part answers users from its READY on, so all that can refuse a release comes before
+        unit, why = self.live(workers)
+        if not why:
+            unit, why = self.live([web, *workers])
         self.host.step("started")
         if why:
-            self.refuse(release, state, failed, since, why)
+            self.refuse(release, state, unit, since, why)
 
-    def settle(self, units: Sequence[str]) -> tuple[str, str]:
-        """Watch a release that has just said READY: the unit that did not live on and why, or two empty words."""
+    def live(self, units: Sequence[str]) -> tuple[str, str]:
+        """Start units and watch them for a while: the one that does not live on and why, or two empty words."""
+        if not units:
+            return "", ""
+        webs = [unit for unit in units if unit.startswith((f"{self.name}@", f"{self.name}.twin-"))]
+        if self.host.systemctl("start", *units).rc:
+            states = self.host.show(*units)
+            unit = next((unit for unit in units if states.get(unit, {}).get("ActiveState") != "active"), units[0])
+            return unit, "it did not pass its gate" if unit in webs else f"{unit} does not start"
         pids = {unit: shown.get("MainPID", "0") for unit, shown in self.host.show(*units).items()}
-        workers = self.host.children(int(pids.get(units[0], "0")))
+        children = {unit: self.host.children(int(pids.get(unit, "0"))) for unit in webs}
         end = self.host.now() + SETTLE_SECONDS
         while self.host.now() < end:
             self.host.sleep(0.2)
             for unit, shown in self.host.show(*units).items():
                 if shown.get("ActiveState") != "active" or shown.get("MainPID", "0") != pids[unit]:
                     return unit, f"{unit} crashed right after it had started"
-            if workers - self.host.children(int(pids.get(units[0], "0"))):
-                return units[0], "a worker died right after it had started"
+            for unit, known in children.items():
+                if known - self.host.children(int(pids.get(unit, "0"))):
+                    return unit, "a worker died right after it had started"
         return "", ""
 
     def refuse(self, release: str, state: State, unit: str, since: float, why: str) -> NoReturn:

@@ -230,6 +230,11 @@ BAD_CODE: dict[str, tuple[str, dict[str, str | None], list[str]]] = {
         "def well_so_far():\n    threading.Timer(0.3, crash).start()\n    return 'ok'\n"
         "app.view_functions['healthz'] = well_so_far",
         {},
+    "a worker that dies": (
+        "",
+        {"worker.py": "raise SystemExit('the broker is at lunch')\n"},
+        ["the broker is at lunch"],
+    ),
         ["out of cheese"],
     ),
 }
@@ -240,15 +245,6 @@ def test_refused_at_the_gate_for(name: str, hosts: list[Host], books: Books, wor
     code, files, words = BAD_CODE[name]
     archive = workshop.version(f"bad {name}", files, append=code)
     refused(hosts, books, lambda host: host.release(archive), [*words, f"of {NAME} is refused"])
-
-
-def test_refused_for_a_worker_that_dies(hosts: list[Host], books: Books, workshop: Workshop) -> None:
-    """Its web part is well, and serves beside the old release until its worker is found dead, a second later."""
-    before = set(books.refused)
-    archive = workshop.version("dying", {"worker.py": "raise SystemExit('the broker is at lunch')\n"})
-    refused(hosts, books, lambda host: host.release(archive), ["the broker is at lunch", f"of {NAME} is refused"])
-    books.released.update(dict.fromkeys(books.refused - before, "dying"))
-    books.refused = before
 
 
 def with_config(archive: Path, **changes: str) -> Callable[[Host], Answer]:

@@ -142,8 +142,9 @@ class FakeHost(flaskctl.Host):  # type: ignore[name-defined, misc]
             ]
             text = "\n\n".join("\n".join(f"{key}={value}" for key, value in unit.items()) for unit in found)
             for release, how in self.broken.items():  # it says READY, and is gone at the second look
-                if how == "crash" and f"hello@{release}.service" in self.units:
-                    self.set_unit(f"hello@{release}.service", ActiveState="failed")
+                gone = {"crash": f"hello@{release}.service", "worker process dies": f"hello.worker-1@{release}.service"}
+                if gone.get(how) in self.units:
+                    self.set_unit(gone[how], ActiveState="failed")
             return flaskctl.Done(0, text + "\n")
         rc = 0
         for name in names if verb in ("start", "stop") else ():

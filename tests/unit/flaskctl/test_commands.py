@@ -545,8 +545,8 @@ def test_workers_and_schedules_belong_to_the_release(host: FakeHost, stage: Stag
     verbs = [argv[1:] for argv in host.calls if argv[0] == "systemctl" and argv[1] in ("start", "stop")]
     old = [f"hello.tick@{one}.timer", f"hello.worker-1@{one}.service", f"hello@{one}.service"]
     assert verbs == [
-        ["start", f"hello@{two}.service"],
         ["start", f"hello.worker-1@{two}.service"],
+        ["start", f"hello@{two}.service", f"hello.worker-1@{two}.service"],
         ["stop", "--no-block", *old],
         ["start", f"hello.tick@{two}.timer"],
         ["stop", *old],
@@ -554,12 +554,16 @@ def test_workers_and_schedules_belong_to_the_release(host: FakeHost, stage: Stag
     assert host.units[f"hello.tick@{one}.service"]["ActiveState"] == "active", "a job is never cut by a release"
 
 
-def test_a_worker_that_does_not_start_refuses_the_release(host: FakeHost, stage: Stage) -> None:
+@pytest.mark.parametrize(("how", "says"), [("worker process", "does not start"), ("worker process dies", "crashed")])
+def test_a_bad_worker_refuses_the_release_before_its_web_part_can_answer(
+    host: FakeHost, stage: Stage, how: str, says: str
+) -> None:
     one, two = stage("v1", processes=PROCESSES), stage("v2", processes=PROCESSES)
     call(host, "hello", "activate", one)
-    host.broken[two] = "worker process"
+    host.broken[two] = how
     result = call(host, "hello", "activate", two)
-    assert result.rc == 1 and "its processes did not start" in result.err
+    assert result.rc == 1 and f"hello.worker-1@{two}.service {says}" in result.err
+    assert ["systemctl", "start", f"hello@{two}.service"] not in [argv[:3] for argv in host.calls]
     running = [name for name, unit in host.units.items() if unit["ActiveState"] == "active"]
     assert sorted(running) == [f"hello.{x}" for x in ("socket", f"tick@{one}.timer", f"worker-1@{one}.service")] + [
         f"hello@{one}.service"
