@@ -14,6 +14,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import tarfile
 import time
@@ -253,15 +254,18 @@ def playbook_argv(variables: Json, place: Path, playbook: str = "site.yml", opti
 
 def playbook_environment() -> dict[str, str]:
     settings = {"ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0"}
+    settings["PYTHONUNBUFFERED"] = "1"  # tests read along
     # Molecule has its own idea of where roles and collections are; the project's is the one that is tested
     kept = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
     return {**kept, **settings}
 
 
-def play(variables: Json, place: Path, playbook: str = "site.yml", options: Sequence[str] = ()) -> Played:
-    """Run a playbook of the project on the scenario's hosts."""
-    began = time.monotonic()
-    done = subprocess.run(
+@contextlib.contextmanager
+def begun(
+    variables: Json, place: Path, playbook: str = "site.yml", options: Sequence[str] = ()
+) -> Iterator[subprocess.Popen[str]]:
+    """Have a playbook run on the scenario's hosts, in a process group of its own, which is killed at the end."""
+    with subprocess.Popen(
         playbook_argv(variables, place, playbook, options),
         cwd=REPOSITORY,
         env=playbook_environment(),
@@ -269,10 +273,21 @@ def play(variables: Json, place: Path, playbook: str = "site.yml", options: Sequ
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=900,
-        check=False,
-    )
-    return Played(done.returncode, done.stdout, time.monotonic() - began)
+        start_new_session=True,
+    ) as run:
+        try:
+            yield run
+        finally:
+            if run.poll() is None:
+                os.killpg(run.pid, signal.SIGKILL)
+
+
+def play(variables: Json, place: Path, playbook: str = "site.yml", options: Sequence[str] = ()) -> Played:
+    """Run a playbook to its end, which it has 15 minutes for."""
+    began = time.monotonic()
+    with begun(variables, place, playbook, options) as run:
+        out, _ = run.communicate(timeout=900)
+    return Played(run.returncode, out, time.monotonic() - began)
 
 
 def hosts_of_inventory() -> list[Host]:

@@ -57,6 +57,7 @@ STEPS = (*STAGE_STEPS, *TRY_STEPS, *LEASE_STEPS, *MARK_STEPS, *RESTART_STEPS, *P
 SETTLE_SECONDS = 1.0  # how long a release must live after READY before `current` moves to it
 VERIFY_SECONDS = 10.0  # how long nginx may take to answer with the release that was activated
 # systemd drops a whole EnvironmentFile for one character that it holds invalid: surrogates and noncharacters
+LOCK_SECONDS = 60.0  # how long a rollout waits for what a killed one has left running on the host
 UNFIT = re.compile(
     "[\ud800-\udfff\ufdd0-\ufdef" + "".join(chr(p << 16 | 0xFFFE | n) for p in range(17) for n in (0, 1)) + "]"
 )
@@ -814,6 +815,14 @@ def plan_lease(lease: Json | None, holder: Json, now: str) -> Json | None:
 def lease_text(app: str, lease: Json, now: float) -> str:
     who = " on ".join(str(lease[key]) for key in ("by", "from") if lease.get(key)) or str(lease.get("id"))
     pid = f" (pid {lease['pid']})" if lease.get("pid") else ""
+def try_lock(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
     since, seen = ago(lease.get("since"), now), ago(lease.get("seen"), now)
     return f"{who}{pid} rolls out {app} since {since}; last sign of life {seen}"
 
@@ -1216,8 +1225,12 @@ class App:
     # --- the lock and the audit log
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the app's lock. The kernel lets go of it when we die; the file only says who holds it."""
+    def locked(self, holder: Json | None = None) -> Iterator[None]:
+        """Hold the app's lock. The kernel lets go of it when we die; the file only says who holds it.
+
+        A person hears at once that another has it. A rollout waits: what a run that was killed had begun on this host
+        goes on without it for a while. It waits for nothing that another rollout does.
+        """
         if self.dry:
             yield
             return
@@ -1225,11 +1238,13 @@ class App:
             raise Refused("this changes the host, and needs root", remedy=f"sudo {self.said}")
         self.lock_file.parent.mkdir(parents=True, exist_ok=True)
         with open(self.lock_file, "a+", encoding="utf-8") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                message = busy_message(self.name, read_json(self.lock_file))
-                raise Busy(message, remedy="wait for it to end, then run this again") from None
+            end = self.host.now() + LOCK_SECONDS
+            while not try_lock(file):
+                ours = holder and plan_lease(read_json(self.lease_file), holder, "")
+                if not ours or self.host.now() >= end:
+                    message = busy_message(self.name, read_json(self.lock_file))
+                    raise Busy(message, remedy="wait for it to end, then run this again")
+                self.host.sleep(0.5)
             file.truncate(0)
             now = utc(self.host.now())
             file.write(json.dumps({"pid": os.getpid(), "user": self.host.who(), "command": self.said, "since": now}))
@@ -1283,7 +1298,7 @@ class App:
         self.settings()
         if not holder:
             raise Usage("lock wants --holder")
-        with self.locked():
+        with self.locked(holder):
             taken = self.take(holder)
             lease = read_json(self.lease_file)
         return {"lease": lease, "changed": taken, "msg": f"{holder['id']} {'has' if taken else 'still has'} the lease"}
@@ -1292,7 +1307,7 @@ class App:
         self.settings()
         if bool(holder) == force:
             raise Usage("unlock wants --holder, or --force to end the lease of another")
-        with self.locked():
+        with self.locked(holder):
             lease = read_json(self.lease_file)
             answer: Json = {"lease": None, "was": lease, "changed": os.path.lexists(self.lease_file)}
             if holder and lease and lease.get("id") not in (holder["id"], holder.get("takes_over")):
@@ -1663,7 +1678,7 @@ class App:
         if sha256 and not SHA256.match(sha256):
             raise Usage("--sha256 wants 64 hex digits")
         with contextlib.ExitStack() as stack:
-            stack.enter_context(self.locked())
+            stack.enter_context(self.locked(holder))
             self.recover()
             self.host.give_way()
             current = self.linked("current")
@@ -2024,7 +2039,7 @@ class App:
 
     def activate(self, wanted: str, holder: Json | None = None) -> Json:
         settings = self.settings()
-        with self.locked():
+        with self.locked(holder):
             self.mind(holder)
             if self.dry and RELEASE_ID.match(wanted) and not self.manifest(wanted):
                 return {"id": wanted, "changed": True, "msg": f"would activate {wanted}, once it is staged"}
@@ -2034,7 +2049,7 @@ class App:
 
     def rollback(self, wanted: str | None, holder: Json | None = None) -> Json:
         settings = self.settings()
-        with self.locked():
+        with self.locked(holder):
             self.mind(holder)
             self.recover()
             state, releases = self.state(), self.releases()
@@ -2087,7 +2102,7 @@ class App:
     def restart(self, holder: Json | None = None) -> Json:
         """Give the current release fresh processes, and no request a wait: a twin serves on the socket meanwhile."""
         settings = self.settings()
-        with self.locked():
+        with self.locked(holder):
             self.mind(holder)
             self.recover()
             units = self.units()

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -19,7 +18,7 @@ import pytest
 import yaml
 
 from tests.integration.faults.conftest import Patient
-from tests.load.fleet import BASE, NAME, REPOSITORY, Played, Row, play, playbook_argv, playbook_environment
+from tests.load.fleet import BASE, NAME, REPOSITORY, Played, Row, begun, play
 
 ALL = os.environ.get("FAULTS") == "all"
 SHORT_USERS = ("--users", "get=3,get-new=2,post=2,static=1")
@@ -216,30 +215,16 @@ def test_ansible_playbook_killed_at(task: str, patient: Patient, place: Path) ->
     variables = {"flask_gunicorn_nginx_source": str(source)}
     options = ["--limit", patient.host.name]
     with patient.books.row(f"SIGKILL of ansible-playbook at {task}") as rows:
-        run = subprocess.Popen(
-            playbook_argv(variables, place, options=options),
-            cwd=REPOSITORY,
-            env={**playbook_environment(), "PYTHONUNBUFFERED": "1"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-        assert run.stdout
-        said = []
-        for line in run.stdout:
-            said.append(line)
-            if line.startswith("TASK [") and task in line:
-                break
-        else:
-            raise AssertionError(f"no task {task}:\n{''.join(said)}")
-        time.sleep(1)
-        os.killpg(run.pid, signal.SIGKILL)
-        run.wait()
-        free = 0
-        while free < 5:  # what the run had begun on the host goes on without it, and may be about to take the lock
-            time.sleep(0.5)
-            free = 0 if patient.host.status()["locked"] else free + 1
+        with begun(variables, place, options=options) as run:
+            assert run.stdout
+            said = []
+            for line in run.stdout:
+                said.append(line)
+                if line.startswith("TASK [") and task in line:
+                    break
+            else:
+                raise AssertionError(f"no task {task}:\n{''.join(said)}")
+            time.sleep(1)
         played = play(variables, place, options=options)
         assert played.rc == 0, played.out
         assert patient.host.version() == str(patient.number)

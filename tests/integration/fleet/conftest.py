@@ -18,16 +18,14 @@ import pytest
 from tests.load.client import Load
 from tests.load.fixtures import place, workshop
 from tests.load.fleet import (
-    REPOSITORY,
     Host,
     Played,
     Row,
     Workshop,
+    begun,
     hosts_of_inventory,
     on_all,
     play,
-    playbook_argv,
-    playbook_environment,
 )
 
 __all__ = ["place", "workshop"]
@@ -83,24 +81,9 @@ class Fleet:
         extra = {**self.variables, **{PREFIX + name: value for name, value in variables.items()}}
         return play(extra, self.place, playbook, options)
 
-    @contextlib.contextmanager
-    def playing(self, **variables: Any) -> Iterator[subprocess.Popen[str]]:
+    def begun(self, **variables: Any) -> contextlib.AbstractContextManager[subprocess.Popen[str]]:
         """Have site.yml run beside the test."""
-        extra = {**self.variables, **{PREFIX + name: value for name, value in variables.items()}}
-        argv = playbook_argv(extra, self.place)
-        with subprocess.Popen(
-            argv,
-            cwd=REPOSITORY,
-            env=playbook_environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        ) as process:
-            try:
-                yield process
-            finally:
-                process.kill()
+        return begun({**self.variables, **{PREFIX + name: value for name, value in variables.items()}}, self.place)
 
     def hook(self, text: str) -> str:
         """Write a file of tasks; its path."""

@@ -170,7 +170,7 @@ def test_of_two_rollouts_at_once_one_is_told_of_the_other(fleet: Fleet) -> None:
   delegate_to: localhost
   become: false
 """
-    with fleet.playing(hooks={"before_batch": fleet.hook(wait)}) as first:
+    with fleet.begun(hooks={"before_batch": fleet.hook(wait)}) as first:
         assert first.stdout
         for line in first.stdout:
             if "Switch batch by batch" in line:

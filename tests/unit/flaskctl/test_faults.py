@@ -231,6 +231,35 @@ def test_a_second_flaskctl_is_told_who_holds_the_lock_and_since_when(host: FakeH
     assert lock.read_text() == ""
 
 
+ROLLOUT = {"id": "r1", "by": "ada"}
+
+
+@pytest.mark.parametrize(
+    ("lease", "waits"),
+    [(None, True), (ROLLOUT, True), ({"id": "dead"}, True), ({"id": "r2", "by": "bob"}, False)],
+)
+def test_a_rollout_waits_for_what_a_killed_one_left_running_and_for_no_other_rollout(
+    host: FakeHost, stage: Stage, monkeypatch: pytest.MonkeyPatch, lease: Any, waits: bool
+) -> None:
+    one = stage("v1")
+    if lease:
+        (base(host) / "rollout.json").write_text(json.dumps(lease))
+    holder = json.dumps({**ROLLOUT, "takes_over": "dead"})
+    with open(host.root / "run/flaskctl/hello.lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        began = host.clock
+        assert call(host, "hello", "activate", one, "--holder", holder).rc == 75
+        assert (host.clock - began >= flaskctl.LOCK_SECONDS) == waits
+        real = host.sleep
+
+        def sleep(seconds: float) -> None:
+            fcntl.flock(file, fcntl.LOCK_UN)
+            real(seconds)
+
+        monkeypatch.setattr(host, "sleep", sleep)
+        assert call(host, "hello", "activate", one, "--holder", holder).rc == (0 if waits else 75)
+
+
 def test_a_killed_holder_leaves_no_lock(host: FakeHost, stage: Stage) -> None:
     one = stage("v1")
     assert killed(host, "drain", "hello", "activate", one)
