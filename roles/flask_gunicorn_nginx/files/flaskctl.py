@@ -12,6 +12,7 @@ How to read it: pure functions decide (parts 1 to 3), `Host` is the seam to syst
 from __future__ import annotations
 
 import argparse
+import bisect
 import calendar
 import contextlib
 import dataclasses
@@ -20,6 +21,7 @@ import errno
 import fcntl
 import hashlib
 import json
+import math
 import os
 import pwd
 import re
@@ -55,9 +57,9 @@ REMOVE_STEPS = ("prune-release", "prune-venv", "remove-stop", "remove-files")
 STEPS = (*STAGE_STEPS, *TRY_STEPS, *LEASE_STEPS, *MARK_STEPS, *RESTART_STEPS, *PROOF_STEPS, *END_STEPS, *REMOVE_STEPS)
 
 SETTLE_SECONDS = 1.0  # how long a release must live after READY before `current` moves to it
+LOCK_SECONDS = 60.0  # how long a rollout waits for what a killed one has left running on the host
 VERIFY_SECONDS = 10.0  # how long nginx may take to answer with the release that was activated
 # systemd drops a whole EnvironmentFile for one character that it holds invalid: surrogates and noncharacters
-LOCK_SECONDS = 60.0  # how long a rollout waits for what a killed one has left running on the host
 UNFIT = re.compile(
     "[\ud800-\udfff\ufdd0-\ufdef" + "".join(chr(p << 16 | 0xFFFE | n) for p in range(17) for n in (0, 1)) + "]"
 )
@@ -69,6 +71,7 @@ PAGE = """\
 <p>This service is being maintained. Please come back in a few minutes.</p>
 """
 SLOWER_SECONDS = 0.05  # less than that is no slower, whatever the ratio: of 2 ms and 6 ms nobody takes note
+SLOWER_SHARE = 0.05  # a release is slow when so much more of its traffic takes longer than the limit
 CERTIFICATE_DAYS = 7  # with less left `status` asks for a new one
 QUIET_SECONDS = 3600  # after so long without a sign of life `status` asks whether a rollout is still there
 FULL = "the disk is full: make room, flaskctl APP prune helps"
@@ -812,9 +815,6 @@ def plan_lease(lease: Json | None, holder: Json, now: str) -> Json | None:
     return {"since": now, **(lease if lease and mine else {}), **known, "seen": now}
 
 
-def lease_text(app: str, lease: Json, now: float) -> str:
-    who = " on ".join(str(lease[key]) for key in ("by", "from") if lease.get(key)) or str(lease.get("id"))
-    pid = f" (pid {lease['pid']})" if lease.get("pid") else ""
 def try_lock(file: IO[str]) -> bool:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -823,6 +823,9 @@ def try_lock(file: IO[str]) -> bool:
     return True
 
 
+def lease_text(app: str, lease: Json, now: float) -> str:
+    who = " on ".join(str(lease[key]) for key in ("by", "from") if lease.get(key)) or str(lease.get("id"))
+    pid = f" (pid {lease['pid']})" if lease.get("pid") else ""
     since, seen = ago(lease.get("since"), now), ago(lease.get("seen"), now)
     return f"{who}{pid} rolls out {app} since {since}; last sign of life {seen}"
 
@@ -848,15 +851,27 @@ def belongs(path: str, others: Iterable[str]) -> bool:
 
 
 class Traffic(NamedTuple):
-    """What nginx passed to the app in some time: how many requests, answers 5xx, and 95 % are answered in `p95` s."""
+    """What nginx passed to the app in some time: how many requests, how many 5xx, and the seconds each took, sorted."""
 
     requests: int
     errors: int
-    p95: float | None  # none where nothing was answered
+    times: Sequence[float] = ()  # without websockets, which last as they like
+
+    @property
+    def p95(self) -> float | None:
+        """The seconds within which 95 % were answered; none where nothing was."""
+        return self.times[-(-len(self.times) * 95 // 100) - 1] if self.times else None
 
     def share(self) -> float:
         """Return the errors in percent."""
         return 100 * self.errors / self.requests if self.requests else 0.0
+
+    def slow(self, seconds: float) -> int:
+        """Return how many took longer."""
+        return len(self.times) - bisect.bisect_right(self.times, seconds)
+
+    def as_json(self) -> Json:
+        return {"requests": self.requests, "errors": self.errors, "p95": self.p95}
 
     def __str__(self) -> str:
         return f"{self.errors} of {self.requests} failed ({self.share():.2f} %)" + (
@@ -871,8 +886,8 @@ def traffic(entries: Iterable[Json], start: float, end: float) -> Traffic:
         if start <= entry["time"] < end and entry.get("upstream_status", "-") not in ("", "-"):
             requests += 1
             errors += int(entry["status"]) >= 500
-            seconds += [float(entry["seconds"])] if entry["status"] != 101 else []  # a websocket lasts as it likes
-    return Traffic(requests, errors, sorted(seconds)[-(-len(seconds) * 95 // 100) - 1] if seconds else None)
+            seconds += [float(entry["seconds"])] if entry["status"] != 101 else []
+    return Traffic(requests, errors, sorted(seconds))
 
 
 def log_entry(line: bytes) -> Json | None:
@@ -897,7 +912,7 @@ def lines_from_end(file: IO[bytes], block: int = 1 << 16) -> Iterator[bytes]:
 
 
 class Limits(NamedTuple):
-    """How much worse a release may be: 5xx in percentage points, the time for 95 % as a ratio; and for how few not."""
+    """How much worse a release may be: 5xx in percentage points, the time for 95 % as a ratio; and from how many on."""
 
     errors: float = 1.0
     slower: float = 2.0
@@ -909,10 +924,27 @@ def worse(before: Traffic, after: Traffic, limits: Limits) -> str:
     points = after.share() - before.share()
     if points > limits.errors:
         return f"{points:.2f} percentage points more requests fail, {limits.errors:g} may"
-    if before.p95 is None or after.p95 is None or after.p95 - before.p95 <= SLOWER_SECONDS:
+    if before.p95 is None or not after.times:
         return ""
-    ratio = after.p95 / max(before.p95, 0.001)  # nginx counts in milliseconds
-    return f"requests take {ratio:.1f} times as long, {limits.slower:g} times they may" if ratio > limits.slower else ""
+    limit = max(before.p95 * limits.slower, before.p95 + SLOWER_SECONDS)
+    slow, were = after.slow(limit), before.slow(limit)
+    if not more_than_chance(were, len(before.times), slow, len(after.times), SLOWER_SHARE):
+        return ""
+    return (
+        f"{slow} of {len(after.times)} requests take longer than {limit:.3f} s, {were} of {len(before.times)} did:"
+        f" {limits.slower:g} times as long as 95 % took they may"
+    )
+
+
+def more_than_chance(old: int, of_old: int, new: int, of_new: int, rise: float) -> bool:
+    """Whether a share has risen by more than `rise`, and by more than two samples of the same differ by chance.
+
+    Three standard deviations of a difference of shares (two-proportion z-test, pooled): one false alarm in 700.
+    """
+    difference = new / of_new - old / of_old
+    pooled = (old + new) / (of_old + of_new)
+    chance = 3 * math.sqrt(pooled * (1 - pooled) * (1 / of_old + 1 / of_new))
+    return difference > max(rise, chance)
 
 
 def looks(seconds: int) -> list[int]:
@@ -1521,7 +1553,7 @@ class App:
             raise Refused(f"{self.name} has no activation to compare with", remedy=f"flaskctl {self.name} activate ID")
         start = int(self.host.now())
         before = traffic(self.log_entries(switched - seconds), switched - seconds, switched)
-        after, enough = traffic([], 0, 0), False
+        after, enough = Traffic(0, 0), False
         for look in [] if self.dry else looks(seconds):
             self.host.sleep(max(0.0, start + look - self.host.now()))
             if self.linked("current") != release:
@@ -1529,14 +1561,14 @@ class App:
             after = traffic(self.log_entries(start), start, start + look)
             enough = min(before.requests, after.requests) >= limits.requests
             # latency is for the whole time alone: a release is slow while it is new
-            wrong = worse(before, after if look == seconds else after._replace(p95=None), limits) if enough else ""
+            wrong = worse(before, after if look == seconds else after._replace(times=()), limits) if enough else ""
             if wrong:
                 what = f"release {release} of {self.name} does worse than what ran before: {wrong}"
                 detail = f"before: {before}\nafter:  {after}, in {look} s"
                 raise Refused(what, detail, f"flaskctl {self.name} rollback")
         said = f"before: {before}; after: {after}, in {seconds} s"
         said = said if enough else f"too few requests to judge, {limits.requests} are wanted; {said}"
-        figures = {"before": before._asdict(), "after": after._asdict(), "judged": enough}
+        figures = {"before": before.as_json(), "after": after.as_json(), "judged": enough}
         return {"id": release, **figures, "msg": f"would watch for {seconds} s" if self.dry else said}
 
     def log_entries(self, since: float) -> Iterator[Json]:

@@ -53,22 +53,36 @@ def test_traffic_is_what_went_to_the_app_and_a_websocket_has_no_latency() -> Non
     lines += [entry(105, 503, upstream="502"), entry(105, 101, 900.0), entry(105, 200, 7.0, "-"), entry(99), entry(120)]
     lines.append({**entry(105, 404, 9.0), "upstream_status": ""})
     entries = [flaskctl.log_entry(json.dumps(line).encode()) for line in lines]
-    assert flaskctl.traffic(entries, 100, 120) == Traffic(22, 1, 0.18)
-    assert flaskctl.traffic([], 0, 9) == Traffic(0, 0, None)
+    found = flaskctl.traffic(entries, 100, 120)
+    assert found.as_json() == {"requests": 22, "errors": 1, "p95": 0.18}
+    assert [found.slow(limit) for limit in (0.16, 0.17, 0.5)] == [3, 2, 0]
+    assert flaskctl.traffic([], 0, 9).as_json() == {"requests": 0, "errors": 0, "p95": None}
+
+
+def took(requests: int, seconds: float, slow: int = 0) -> Any:
+    """Return traffic in which some requests take two seconds."""
+    return Traffic(requests, 0, [seconds] * (requests - slow) + [2.0] * slow)
 
 
 @pytest.mark.parametrize(
     ("before", "after", "says"),
     [
-        (Traffic(100, 0, 0.1), Traffic(100, 1, 0.1), ""),
-        (Traffic(100, 0, 0.1), Traffic(100, 2, 0.1), "2.00 percentage points more requests fail, 1 may"),
-        (Traffic(100, 50, 0.1), Traffic(100, 50, 0.1), ""),
-        (Traffic(100, 50, 0.1), Traffic(100, 0, 0.2), ""),
-        (Traffic(100, 0, 0.1), Traffic(100, 0, 0.21), "requests take 2.1 times as long, 2 times they may"),
-        (Traffic(100, 0, 0.002), Traffic(100, 0, 0.050), ""),
-        (Traffic(100, 0, 0.0), Traffic(100, 0, 1.0), "requests take 1000.0 times"),
-        (Traffic(100, 0, None), Traffic(100, 0, 1.0), ""),
-        (Traffic(100, 0, 1.0), Traffic(100, 0, None), ""),
+        (Traffic(100, 0), Traffic(100, 1), ""),
+        (Traffic(100, 0), Traffic(100, 2), "2.00 percentage points more requests fail, 1 may"),
+        (Traffic(100, 50), Traffic(100, 50), ""),
+        (Traffic(100, 50), Traffic(100, 0), ""),
+        (took(100, 0.1), took(100, 0.21), "100 of 100 requests take longer than 0.200 s, 0 of 100 did: 2 "),
+        (took(100, 0.1), took(100, 0.19), ""),
+        (took(100, 0.002), took(100, 0.050), ""),
+        (took(100, 0.0), took(100, 1.0), "100 of 100 requests take longer than 0.050 s"),
+        (Traffic(100, 0), took(100, 1.0), ""),
+        (took(100, 1.0), Traffic(100, 0), ""),
+        # slow by nature in a twentieth of its requests: two samples of the same differ
+        (took(100, 0.01, slow=4), took(100, 0.01, slow=9), ""),
+        (took(50, 0.01, slow=1), took(50, 0.01, slow=6), ""),
+        (took(1000, 0.01, slow=40), took(1000, 0.01, slow=80), ""),
+        (took(1000, 0.01, slow=40), took(1000, 0.01, slow=120), "120 of 1000 requests take longer than 0.060 s, 40 of"),
+        (took(50, 0.01), took(50, 0.01, slow=12), "12 of 50 requests"),
     ],
 )
 def test_only_what_is_worse_than_the_limits_is_told(before: Any, after: Any, says: str) -> None:
@@ -118,7 +132,8 @@ def test_a_release_that_fails_is_refused_at_once_with_the_figures(host: FakeHost
 
 def test_a_release_that_is_slow_is_refused_after_the_whole_time(host: FakeHost, baked: Callable[..., Any]) -> None:
     result = baked(entry, lambda when: entry(when, seconds=0.5))
-    assert result.rc == 1 and "50.0 times as long" in result.json["msg"] and "in 60 s" in result.json["detail"]
+    assert result.rc == 1 and "in 60 s" in result.json["detail"]
+    assert "118 of 118 requests take longer than 0.060 s" in result.json["msg"]
 
 
 def test_too_few_requests_are_not_judged(host: FakeHost, baked: Callable[..., Any]) -> None:
