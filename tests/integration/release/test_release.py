@@ -18,11 +18,9 @@ import pytest
 from tests.load.client import STATIC
 from tests.load.fleet import APP, BASE, NAME, Answer, Books, Host, Json, Workshop, on_all, play
 
-# Seconds. One short request in a thousand may take longer than 0.25 s, none longer than this; what the machine makes
-# the client itself wait comes on top. Where other programs take the processors, single requests wait for those: 0.8 s
-# was seen. docs/reliability.md says what was measured where.
-BOUND = 1.0
-PASSING = {"ill", "dying"}  # versions that may have answered until they were refused
+# Seconds, for every short request; what the machine makes the client itself wait comes on top
+BOUND = 0.25
+PASSING = {"ill"}  # versions that may have answered until they were refused
 LOCK = (APP / "requirements.txt").read_text()
 SIX = "six==1.17.0 --hash=sha256:4721f391ed90541fddacab5acf947aa0d3dc7d27b2e1e8eda2be8970586c3274\n"
 
@@ -230,12 +228,12 @@ BAD_CODE: dict[str, tuple[str, dict[str, str | None], list[str]]] = {
         "def well_so_far():\n    threading.Timer(0.3, crash).start()\n    return 'ok'\n"
         "app.view_functions['healthz'] = well_so_far",
         {},
+        ["out of cheese"],
+    ),
     "a worker that dies": (
         "",
         {"worker.py": "raise SystemExit('the broker is at lunch')\n"},
         ["the broker is at lunch"],
-    ),
-        ["out of cheese"],
     ),
 }
 
@@ -438,7 +436,7 @@ def test_no_request_failed_none_was_slow_and_each_was_answered_by_a_good_release
         answered = {release: seen.versions for release, seen in report.releases.items()}
         assert not set(answered) & books.refused, f"a refused release has answered: {report}"
         assert {release: [books.released.get(release)] for release in answered} == answered
-        assert report.slowest <= BOUND + report.stall and report.over <= report.requests / 1000, str(report)
+        assert report.slowest <= BOUND + report.stall, str(report)
     outside = [report for name, report in books.reports.items() if "inside" not in name]
     for report in outside:
         versions = set(books.released.values())
