@@ -2390,6 +2390,10 @@ class App:
         if self.dry:
             self.warnings += [plan.why] if plan.why else []
             return
+        changed = [unit for unit, shown in units.items() if shown.get("NeedDaemonReload") == "yes"]
+        if changed:
+            self.host.systemctl("daemon-reload")
+            self.repairs.append(f"had systemd read anew: {', '.join(changed)}")
         left = [unit for unit in units if unit.startswith(f"{self.name}.try-")]
         if left:
             self.host.systemctl("stop", *left)

@@ -65,21 +65,33 @@ class Fleet:
     place: Path
     variables: dict[str, Any]
     version: str = ""
+    before: tuple[str, str] = ("", "")
     made: int = 0
     load: Load | None = None
     rows: list[Row] = dataclasses.field(default_factory=list)
 
     def new(self, append: str = "") -> str:
         """Make a version of the app, with more code at its end; it is what is rolled out from now on."""
+        self.before = (self.version, self.variables.get(f"{PREFIX}source", ""))
         self.made += 1
         self.version = f"v{self.made}"
         self.variables[f"{PREFIX}source"] = str(self.workshop.source(self.version, append=append, stylesheet=False))
         return self.version
 
+    def back(self) -> None:
+        """Roll out from now on what was rolled out before the last new version."""
+        self.version, self.variables[f"{PREFIX}source"] = self.before
+
     def play(self, playbook: str = "site.yml", *options: str, **variables: Any) -> Played:
         """Run a playbook as somebody would; variables without the prefix of the role."""
         extra = {**self.variables, **{PREFIX + name: value for name, value in variables.items()}}
         return play(extra, self.place, playbook, options)
+
+    def done(self, playbook: str = "site.yml", *options: str, **variables: Any) -> Played:
+        """Run a playbook that has to end well."""
+        played = self.play(playbook, *options, **variables)
+        assert played.rc == 0, played.out
+        return played
 
     def begun(self, **variables: Any) -> contextlib.AbstractContextManager[subprocess.Popen[str]]:
         """Have site.yml run beside the test."""
@@ -146,8 +158,7 @@ def fleet(workshop: Workshop, place: Path) -> Iterator[Fleet]:
     write_inventory(hosts, place)
     fleet = Fleet(hosts, workshop, place, {})
     fleet.new()
-    played = fleet.play()
-    assert played.rc == 0, played.out
+    fleet.done()
     put_balancer(hosts)
     FLEETS.append(fleet)
     fleet.load = Load(hosts[-1].address, "--port", str(BALANCER_PORT), "--rate", "30", "--users", USERS).start()

@@ -92,6 +92,9 @@ def test_a_file_that_was_edited_or_removed_by_hand_is_named_unless_it_is_another
 def test_a_unit_that_systemd_has_not_read_is_drift(host: FakeHost, release: str) -> None:
     host.set_unit("hello.service", NeedDaemonReload="yes")
     assert status(host)["drift"] == ["hello.service, not as systemd has read it"]
+    answer = call(host, "hello", "activate", release, "--json").json
+    assert answer["repairs"] == ["had systemd read anew: hello.service"] and answer["changed"]
+    assert ["systemctl", "daemon-reload"] in host.calls
 
 
 def test_the_files_of_the_release_are_read_only_when_that_is_asked_for(host: FakeHost, release: str) -> None:
