@@ -27,8 +27,6 @@ from tools.run import CACHE, LOGS, ROOT, Problem, logged, main, seconds, short
 
 JUNIT = CACHE / "junit"
 DEMO_HOST = "flaskfleet-demo-check"
-# scenarios that run by name only, and are said to be left out
-ON_REQUEST = ("fleet",)
 NO_COLOR = {"NO_COLOR": "1", "PY_COLORS": "0", "ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0"}
 
 
@@ -210,13 +208,13 @@ def stages(found: Sequence[Environment], keep: bool) -> list[Stage]:
 
 
 def selected(every: Sequence[Stage], only: str) -> list[Stage]:
-    """The stages of --only, all but those of ON_REQUEST when it is empty; raises Problem for a name that is none."""
+    """The stages of --only, or all when it is empty; raises Problem for a name that is none."""
     wanted = [name for name in re.split(r"[,\s]+", only) if name]
     known = list(dict.fromkeys(stage.group for stage in every))
     unknown = [name for name in wanted if name not in known]
     if unknown:
         raise Problem(f"No such stage: {', '.join(unknown)}. There are: {', '.join(known)}.")
-    return [stage for stage in every if (stage.group in wanted if wanted else stage.group not in ON_REQUEST)]
+    return [stage for stage in every if not wanted or stage.group in wanted]
 
 
 def said(result: Result) -> str:
@@ -295,8 +293,6 @@ def work() -> int:
         groups = [list(together) for _, together in groupby(chosen, key=lambda stage: stage.group)]
         results = [result for together in groups for result in run_group(together)]
     print()
-    for name in () if options.only else ON_REQUEST:
-        print(f"not run: the scenario {name} (make test ONLY={name})")
     print("\n".join(summary(results, time.monotonic() - began)), flush=True)
     return 1 if any(result.problem for result in results) else 0
 
