@@ -48,6 +48,11 @@ def live(site: Site, scratch: str, rendered: Callable[..., str]) -> Iterator[Sit
     site.root(f"nginx -c {scratch}/main -s quit; systemctl stop stub")
 
 
+def test_a_load_balancer_may_ask_over_tls_whether_the_host_is_ready(live: Site) -> None:
+    answer = live.get("/readyz", port=HTTPS, tls=["http/1.1"])
+    assert answer.status == 200 and answer.json["Host"] == "example.com"
+
+
 def ask(live: Site, source: str = "", **headers: str) -> Answer:
     sent = {name.replace("_", "-"): value for name, value in headers.items()}
     return live.get("/", headers=sent, port=HTTPS, tls=["http/1.1"], source=source)

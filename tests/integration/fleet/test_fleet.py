@@ -42,9 +42,15 @@ def nothing_moved(fleet: Fleet, before: list[str]) -> None:
 
 
 def test_a_good_release_reaches_every_host(fleet: Fleet) -> None:
-    report = fleet.place / "report.json"
+    report, before = fleet.place / "report.json", fleet.current()
     version = fleet.new()
-    played = fleet.done(rollout={"bake": {"seconds": 5, "min_requests": 5}, "report": str(report)})
+    note = "- name: Note what is current\n  ansible.builtin.command: cp -P /srv/hello/current /run/{0}\n"
+    played = fleet.done(
+        rollout={"bake": {"seconds": 5, "min_requests": 5}, "report": str(report)},
+        hooks={name: fleet.hook(note.format(name)) for name in ("before_batch", "after_batch")},
+    )
+    noted = [host.run("basename -a $(readlink /run/before_batch /run/after_batch)").split() for host in fleet.hosts]
+    assert noted == [[old, new] for old, new in zip(before, fleet.current(), strict=True)]
     assert set(fleet.versions()) == {version}
     assert took(fleet, lines_of_table(played.out), "released") == [1, 2, 3, 4, 5, 6], played.out
     written = json.loads(report.read_text())
@@ -88,6 +94,18 @@ def test_no_other_is_touched_when_the_canary(fleet: Fleet, code: str, seconds: i
     results = lines_of_table(played.out)
     assert took(fleet, results, result) == [1] and took(fleet, results, "staged") == [2, 3, 4, 5, 6], played.out
     assert says.format(host=canary) in played.out
+
+
+def test_without_revert_what_went_wrong_is_left_to_be_looked_at(fleet: Fleet) -> None:
+    before, canary = fleet.current(), fleet.hosts[0]
+    fleet.new(WORSE.format(host=canary.name))
+    played = fleet.play(rollout={"bake": {"seconds": 5, "min_requests": 5}, "revert": False})
+    assert played.rc == 2 and "percentage points more requests fail" in played.out, played.out
+    assert took(fleet, lines_of_table(played.out), "failed") == [1], played.out
+    after = fleet.current()
+    assert after[0] != before[0] and after[1:] == before[1:] and not fleet.leases()
+    assert canary.flaskctl("rollback").rc == 0
+    nothing_moved(fleet, before)
 
 
 def test_when_the_fourth_host_fails_the_three_before_go_back(fleet: Fleet) -> None:
@@ -265,12 +283,16 @@ def test_maintenance_answers_for_the_app_until_it_is_over(fleet: Fleet) -> None:
     time.sleep(3)  # the load balancer asks those again that it has left out
 
 
-def test_an_upgrade_of_the_system_drains_and_comes_back(fleet: Fleet) -> None:
+def test_an_upgrade_of_the_system_drains_reboots_and_comes_back(fleet: Fleet) -> None:
     host, others = fleet.hosts[0], fleet.hosts[1:]
     before, elsewhere = fleet.current(), [other.run("wc -l < /var/log/flaskctl/hello.jsonl") for other in others]
     # a virtualenv as it is when the Python below it is another one
     host.run("rm /srv/hello/current/venv/.complete")
-    fleet.done("playbooks/upgrade_os.yml", "--limit", host.name, "-e", "drain_seconds=3")
+    # a kernel that waits for a reboot; a container's boot id is that of the machine, which its reboot does not change
+    host.run("touch /run/reboot-required; echo 0 > /tmp/id; mount --bind /tmp/id /proc/sys/kernel/random/boot_id")
+    with fleet.switched_on_again(host):
+        fleet.done("playbooks/upgrade_os.yml", "--limit", host.name, "-e", "drain_seconds=3")
+    assert host.run("cat /proc/sys/kernel/random/boot_id") != "0", "it was rebooted"
     events = [json.loads(line)["event"] for line in host.run("tail -n 20 /var/log/flaskctl/hello.jsonl").splitlines()]
     assert events.index("drain") < events.index("undrain"), events
     assert fleet.current() == before and not host.status()["problems"], host.status()
