@@ -215,7 +215,7 @@ drift:
   type: list
   elements: str
 restart_pending:
-  description: The libraries of the running processes that an update has replaced.
+  description: The libraries of the running processes that an update has replaced; none where not root asks.
   returned: O(command=status)
   type: list
   elements: str

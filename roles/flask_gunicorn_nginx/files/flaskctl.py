@@ -1396,11 +1396,13 @@ class App:
         """Return the services of a release, the web server first."""
         return [self.unit(release), *self.processes(release, ".service")] if release else []
 
-    def restart_pending(self, pids: Iterable[int]) -> list[str]:
-        """Return the libraries that the processes have and an update has replaced; only root may see them."""
+    def restart_pending(self, pids: Iterable[int]) -> list[str] | None:
+        """Return the libraries that the processes have and an update has replaced; none for who may not see that."""
+        if not self.host.is_root():
+            return None
         found: set[str] = set()
         for pid in pids:
-            with contextlib.suppress(OSError):  # it ended, or belongs to another user
+            with contextlib.suppress(OSError):  # it ended
                 found |= replaced(self.host.path(f"/proc/{pid}/maps").read_bytes().decode("utf-8", "replace"))
         return sorted(found)
 
@@ -1492,6 +1494,8 @@ class App:
             *([("lease", lease_text(self.name, answer["lease"], self.host.now()))] if answer["lease"] else []),
             *(("problem", problem) for problem in answer["problems"]),
         ]
+        if answer["restart_pending"] is None:
+            rows.append(("not seen", "whether updates wait for a restart, which only root may"))
         return table([(self.name, *row) for row in rows])
 
     def list_releases(self) -> Json:

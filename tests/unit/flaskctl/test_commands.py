@@ -787,7 +787,9 @@ def test_what_changes_the_host_needs_root_and_status_does_not(host: FakeHost) ->
     host.root_user = False
     result = call(host, "hello", "rollback")
     assert result.rc == 1 and "needs root" in result.err and "sudo flaskctl hello rollback" in result.err
-    assert call(host, "hello", "status").rc == 0
+    status = call(host, "hello", "status")
+    assert status.rc == 0 and "not seen" in status.out
+    assert call(host, "hello", "status", "--json").json["restart_pending"] is None
 
 
 def test_status_does_without_an_audit_log_that_one_may_not_read(
