@@ -52,6 +52,11 @@ options:
       - The id of a release, or the beginning of it. Required with O(command=activate); O(command=rollback) without it
         goes to the previous good release, O(command=verify) without it asks for the current one.
     type: str
+  src:
+    description:
+      - The path of the archive on the control node. With O(command=stage) and O(sha256), a host that has not the
+        release is sent it.
+    type: path
   archive:
     description:
       - The path of the archive on the host. For O(command=stage); without it and O(sha256) the current release is
@@ -59,8 +64,8 @@ options:
     type: path
   sha256:
     description:
-      - The SHA-256 of the archive. With O(command=stage) and without O(archive) the answer tells in RV(archive_needed)
-        whether the host has to be sent the archive at all.
+      - The SHA-256 of the archive. With O(command=stage) and without O(src) and O(archive) the answer tells in
+        RV(archive_needed) whether the host has to be sent the archive at all.
     type: str
   config:
     description:
@@ -139,22 +144,14 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Ask whether the host needs the archive
-  flaskfleet.web.flaskctl:
-    app: hello
-    command: stage
-    sha256: "{{ __archive.sha256 }}"
-    config: "{{ __release_config | ansible.builtin.to_json }}"
-  register: __staged
-
 - name: Stage the release
   flaskfleet.web.flaskctl:
     app: hello
     command: stage
-    archive: "/srv/hello/incoming/{{ __archive.sha256 }}.tar.gz"
+    src: "{{ __archive.path }}"
     sha256: "{{ __archive.sha256 }}"
     config: "{{ __release_config | ansible.builtin.to_json }}"
-  when: __staged.archive_needed
+  register: __staged
 
 - name: Let the release answer requests
   flaskfleet.web.flaskctl:
@@ -170,7 +167,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 archive_needed:
-  description: Whether O(command=stage) cannot go on without O(archive). It is no failure.
+  description: Whether the host had to be sent the archive, or has to be where O(src) was not given. It is no failure.
   returned: O(command=stage)
   type: bool
 predicted:

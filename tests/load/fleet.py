@@ -35,6 +35,7 @@ CLIENT = REPOSITORY / "tests" / "load" / "client.py"
 APP = REPOSITORY / "tests" / "load" / "app"
 NAME = "hello"
 BASE = f"/srv/{NAME}"
+ARCHIVES = "/var/tmp/archives"  # on a host: outlives a power cut, and is on no small disk
 BEHIND = "/run/load.py"  # the client, when it runs on a host
 
 
@@ -114,8 +115,8 @@ class Host:
         self.run(f"mkdir -p {shlex.quote(os.path.dirname(path))} && cat > {shlex.quote(path)}", content)
 
     def stage(self, archive: Path, config: Json | None = None, **environment: str) -> Answer:
-        """Bring an archive to the host and stage it, as the role does."""
-        path = f"{BASE}/incoming/{archive.name}"
+        """Bring an archive to the host and stage it."""
+        path = f"{ARCHIVES}/{archive.name}"
         self.put(path, archive.read_bytes())
         words = ["stage", path, *(["--config", "-"] if config else [])]
         return self.flaskctl(*words, config=config, environment=environment)
@@ -148,10 +149,10 @@ class Host:
         """
         script = (
             f"cd / && find srv/{NAME} etc/flaskctl etc/systemd/system/{NAME}* etc/nginx var/log/flaskctl"
-            r" \( -name __pycache__ -o -path '*/lib/python3*' -o -path '*/bin/*' -o -name incoming \) -prune"
+            r" \( -name __pycache__ -o -path '*/lib/python3*' -o -path '*/bin/*' \) -prune"
             r" -o -printf '%p\t%y\t%m\t%u:%g\t%l\n'; echo ---;"
             f" find srv/{NAME} etc/flaskctl etc/systemd/system/{NAME}* etc/nginx"
-            r" \( -name __pycache__ -o -path '*/venvs/*' -o -name incoming -o -name manifest.json -o -name config.json"
+            r" \( -name __pycache__ -o -path '*/venvs/*' -o -name manifest.json -o -name config.json"
             r" -o -name refused.json \) -prune -o -type f -exec sha256sum {} +"
         )
         listing, _, sums = self.run(script, check=False).partition("---\n")

@@ -1741,8 +1741,6 @@ class App:
             if release != current or (read_json(self.lease_file) or {}).get("id") == (holder or {}).get("id"):
                 self.take(holder)
             answer = self.stage_release(release, sha256, config, file, archive.name if archive else "")
-            if archive and archive.parent == self.base / "incoming" and not self.dry:
-                erase(archive)  # the role put it there for this
             if kept and answer["id"] != current:
                 with contextlib.suppress(Refused):  # one that an older flaskctl wrote
                     answer["diff"] = changes(parse_config(kept), config)
@@ -2466,9 +2464,6 @@ class App:
             self.host.step("prune-release")
             erase(self.releases_dir / release / "manifest.json")  # without it, what a kill leaves is no release
             erase(self.releases_dir / release)
-        for path in (self.base / "incoming").glob("*"):  # of a stage that failed
-            if self.host.now() - path.stat().st_mtime > 24 * 3600:
-                erase(path)
         kept = {release.id for release in self.releases()}
         for path in [path for path in self.releases_dir.glob("*") if path.name not in kept]:
             erase(path)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.load.fixtures import hosts, place, workshop
-from tests.load.fleet import BASE, NAME, Answer, Books, Host, HostError, Workshop
+from tests.load.fleet import ARCHIVES, BASE, NAME, Answer, Books, Host, HostError, Workshop
 
 __all__ = ["hosts", "place", "workshop"]
 
@@ -36,7 +36,7 @@ class Patient:
 
     def put(self) -> str:
         """Bring the archive of the next version to the host; its path there."""
-        path = f"{BASE}/incoming/{self.archive.name}"
+        path = f"{ARCHIVES}/{self.archive.name}"
         self.host.put(path, self.archive.read_bytes())
         return path
 

@@ -193,9 +193,9 @@ def test_two_releases_at_once_one_wins_and_the_other_names_the_holder(patient: P
 
 # The control node
 
-SAMPLE_OF_TASKS = ("Unpack the release", "Start the release")
+SAMPLE_OF_TASKS = ("Stage the release", "Start the release")
 # the files of tasks that a release on a running host comes through, in their order
-FILES = ("install", "ask", "unpack", "service", "proxy", "activate", "prune", "unlock")
+FILES = ("install", "stage", "service", "proxy", "activate", "prune", "unlock")
 
 
 def tasks() -> list[str]:
@@ -287,10 +287,10 @@ def test_disk_full_at(where: str, left: int, small: Patient) -> None:
         small.host.run(f"truncate -s -{left} /srv/filler")
         try:
             if where == "fetch":
-                path = f"{BASE}/incoming/{small.archive.name}"
-                small.host.run(f"mkdir -p {BASE}/incoming")
+                path = f"/srv/{small.archive.name}"
                 small.host.run(f"cat > {path}", small.archive.read_bytes(), check=False)
                 answer = small.host.flaskctl("stage", path)
+                small.host.run(f"rm {path}")
             else:
                 answer = small.host.flaskctl(*(["activate", str(staged)] if staged else ["stage", path]))
         finally:

@@ -262,7 +262,7 @@ def test_status_finds_a_unit_edited_by_hand_and_a_host_on_another_release(fleet:
         assert other.flaskctl("activate", before).rc == 0
     assert "not as systemd has read it" in fleet.play("playbooks/status.yml").out
     repaired = fleet.done()
-    assert repaired.changed("Ask whether the host has the release") == [edited.name], repaired.out
+    assert repaired.changed("Stage the release") == [edited.name], repaired.out
     fleet.done("playbooks/status.yml")
 
 

@@ -41,7 +41,7 @@ def test_code_only_release_by_playbook(hosts: list[Host], books: Books, workshop
     before = on_all(hosts, lambda host: host.run(f"readlink -f {BASE}/current/venv"))
     played = play({"flask_gunicorn_nginx_source": str(workshop.source("2"))}, place)
     assert played.rc == 0, played.out
-    assert len(played.changed("Unpack the release")) == len(hosts)
+    assert len(played.changed("Stage the release")) == len(hosts)
     (release,) = currents(hosts)
     books.note(release, "2")
     assert on_all(hosts, lambda host: host.run(f"readlink -f {BASE}/current/venv")) == before, "nothing to install"
@@ -54,9 +54,9 @@ def test_configuration_only_release_by_playbook(
         "flask_gunicorn_nginx_source": str(workshop.source("2")),
         "flask_gunicorn_nginx_env": {"LOAD_SETTING": "blue"},
     }
-    played = play(variables, place)
+    played = play(variables, place, options=["-v"])
     assert played.rc == 0, played.out
-    assert not played.changed("Send the archive"), "the code is there already"
+    assert played.out.count("archive_needed: false") == len(hosts), "the code is there already"
     (release,) = currents(hosts)
     books.note(release, "2+blue")
 
@@ -288,7 +288,7 @@ def test_refused_for_an_archive_with_other_bytes(hosts: list[Host], books: Books
     archive = workshop.version("bad-bytes")
 
     def attempt(host: Host) -> Answer:
-        path = f"{BASE}/incoming/bad-bytes.tar.gz"
+        path = "/tmp/bad-bytes.tar.gz"
         host.put(path, archive.read_bytes())
         return host.flaskctl("stage", path, "--sha256", "0" * 64)
 
@@ -328,7 +328,7 @@ def test_refused_when_the_disk_is_full(hosts: list[Host], books: Books, workshop
 
     def attempt(host: Host) -> Answer:
         host.run(
-            f"mkdir -p {BASE}/incoming; dd if=/dev/zero of=/srv/filler bs=1M status=none; truncate -s -2M /srv/filler",
+            "dd if=/dev/zero of=/srv/filler bs=1M status=none; truncate -s -2M /srv/filler",
             check=False,
         )
         try:

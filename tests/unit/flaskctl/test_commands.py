@@ -146,15 +146,6 @@ def test_neither_the_current_release_nor_one_that_knows_no_other_socket_is_tried
     assert old.rc == 0 and old.json["tried"] is False and "cannot be tried" in old.json["warnings"][-1]
 
 
-def test_the_archive_that_the_role_sent_is_gone_once_its_release_stands(host: FakeHost, tmp_path: Path) -> None:
-    files = {"app.py": "x", "requirements.txt": "flask\n"}
-    (base(host) / "incoming").mkdir()
-    sent, own = archive(base(host) / "incoming/x.tar.gz", files), archive(tmp_path / "x.tar.gz", files)
-    for path in (sent, own):
-        assert call(host, "hello", "stage", str(path), "--config", "-", "--json", stdin=config()).rc == 0
-    assert (sent.exists(), own.exists()) == (False, True)
-
-
 def test_on_call_an_archive_goes_out_with_the_current_configuration(
     host: FakeHost, stage: Stage, tmp_path: Path
 ) -> None:
@@ -685,25 +676,6 @@ def test_prune_keeps_what_serves_what_a_rollback_needs_and_their_virtualenvs(hos
     again = call(host, "hello", "prune", "--keep", "1", "--json").json
     assert (again["changed"], again["msg"]) == (False, "nothing to remove")
     assert call(host, "hello", "prune", "--keep", "0").rc == 2
-
-
-def test_prune_removes_an_archive_that_a_failed_stage_left_a_day_ago(host: FakeHost) -> None:
-    incoming = base(host) / "incoming"
-    incoming.mkdir()
-    for name, age in (("old", 90_000), ("new", 60)):
-        (incoming / name).write_text("x")
-        os.utime(incoming / name, (host.now() - age, host.now() - age))
-    call(host, "hello", "prune")
-    assert [path.name for path in incoming.iterdir()] == ["new"]
-
-
-def test_an_archive_in_the_directory_of_the_role_is_gone_after_staging(host: FakeHost) -> None:
-    (base(host) / "incoming").mkdir()
-    path = archive(base(host) / "incoming" / "x.tar.gz", {"requirements.txt": "flask\n"})
-    assert call(host, "hello", "stage", str(path), "--config", "-", "--dry-run", stdin=config()).rc == 0
-    assert path.exists()
-    assert call(host, "hello", "stage", str(path), "--config", "-", stdin=config()).rc == 0
-    assert not path.exists()
 
 
 def test_a_dry_run_of_prune_and_remove_only_tells(host: FakeHost, stage: Stage) -> None:
