@@ -156,7 +156,7 @@ def write_inventory(hosts: Sequence[Host], place: Path) -> None:
         f"{PREFIX}default_server": True,
         f"{PREFIX}health_path": "/healthz",
         f"{PREFIX}pip": {"ca_bundle": "/etc/ssl/control-node.crt"} if ca else {},
-        f"{PREFIX}batches": [1, 2, 1, "100%"],
+        f"{PREFIX}batches": [1, 2, "100%"],
         f"{PREFIX}rollout": {"bake": {"seconds": 5, "min_requests": 5}},
         f"{PREFIX}service_settings": {"TimeoutStartSec": 60},
     }

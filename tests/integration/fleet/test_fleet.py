@@ -111,7 +111,7 @@ def test_without_revert_what_went_wrong_is_left_to_be_looked_at(fleet: Fleet) ->
 def test_when_the_fourth_host_fails_the_three_before_go_back(fleet: Fleet) -> None:
     before = fleet.current()
     fleet.new(ON_HOST.format(host=fleet.hosts[3].name, more=SERVING))
-    played = fleet.play()
+    played = fleet.play(batches=[1, 2, 1, "100%"])
     assert played.rc == 2
     nothing_moved(fleet, before)
     results = lines_of_table(played.out)
