@@ -23,7 +23,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]
     """
 
     _supports_check_mode = True
-    TRANSFERS_FILES = True
+    # with True, Ansible makes and removes a directory on the host for each task of flaskctl: two round trips
+    TRANSFERS_FILES = False
 
     def run(self, tmp: Any = None, task_vars: Json | None = None) -> Json:
         """Return the answer of the module; where it ran with the archive, of what only the question told as well."""

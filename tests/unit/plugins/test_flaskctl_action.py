@@ -58,6 +58,7 @@ def test_a_host_that_has_the_release_is_asked_once() -> None:
     action = Action(STAGE, STAGED)
     assert action.run() == STAGED
     assert len(action.asked) == 1 and "src" not in action.asked[0] and not action.sent
+    assert action.removed == [None] and not action._early_needs_tmp_path(), "no directory is made there"
 
 
 def test_a_host_that_needs_the_archive_is_sent_it_and_nothing_is_left_there() -> None:
