@@ -40,7 +40,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                 arguments["holder"] = over
                 answer = self._execute_module(module_args=arguments, task_vars=task_vars)
             if src and answer.get("archive_needed") and not self._task.check_mode:
-                path = self._connection._shell.join_path(self._make_tmp_path(), os.path.basename(src))
+                # the module left one where it does not go through a pipe
+                directory = self._connection._shell.tmpdir or self._make_tmp_path()
+                path = self._connection._shell.join_path(directory, os.path.basename(src))
                 self._transfer_file(src, path)
                 staged = self._execute_module(module_args={**arguments, "archive": path}, task_vars=task_vars)
                 answer.update({key: value for key, value in staged.items() if key != "archive_needed"})

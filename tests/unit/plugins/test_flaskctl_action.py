@@ -69,6 +69,14 @@ def test_a_host_that_needs_the_archive_is_sent_it_and_nothing_is_left_there() ->
     assert action.removed == ["/tmp/x"]
 
 
+def test_a_directory_that_the_module_has_made_is_used_again() -> None:
+    action = Action(STAGE, NEEDED, STAGED)
+    action._connection._shell.tmpdir = "/tmp/of-the-module"
+    action.run()
+    assert action.sent == [("/cache/4f2a.tar.gz", "/tmp/of-the-module/4f2a.tar.gz")]
+    assert action.removed == ["/tmp/of-the-module"]
+
+
 def test_a_stage_that_fails_still_tells_how_the_host_stands() -> None:
     answer = Action(STAGE, NEEDED, {"failed": True, "msg": "no space", "changed": False}).run()
     assert answer["failed"] and (answer["current"], answer["msg"]) == ("0", "no space")
