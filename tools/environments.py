@@ -134,12 +134,16 @@ def make(environment: Environment) -> None:
     need(
         [
             *(str(environment.home / "bin/python"), "-m", "pip", "install", "--disable-pip-version-check"),
-            # ansible is 30000 files, of which a run imports a few hundred: they are compiled when they are
             *("--no-compile", "--require-hashes", "--requirement", str(LOCK_FILE)),
         ],
         log,
         fail,
     )
+    # Not left to the first import: with PYTHONDONTWRITEBYTECODE, as in many a CI, each process of Ansible would compile
+    # what it imports. Of ansible's 30000 files most are collections, of which a run imports next to nothing.
+    python, packages = str(environment.home / "bin/python"), str(environment.home / "lib")
+    # a package may hold files for other Pythons, which do not compile
+    output([python, "-m", "compileall", "-q", "-j", "0", "-x", "/ansible_collections/", packages])
     (environment.home / STAMP).write_text(wanted_stamp())
 
 
