@@ -18,7 +18,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 ROLE = REPOSITORY / "roles" / "flask_gunicorn_nginx"
 PREFIX = "flask_gunicorn_nginx_"
 
-# What flaskctl measures of a host, as far as templates ask for it.
+# What flaskfleet.web.host tells of a host, as far as templates ask for it.
 DEBIAN_12 = {"nginx": "1.22.1", "openssl": "3.0.17", "ipv6": True}
 
 TLS = {"certificate": "/etc/ssl/hello/chain.pem", "key": "/etc/ssl/hello/key.pem"}
@@ -88,7 +88,7 @@ def _evaluate(expression: str, values: str, host: str) -> Any:
         **prefixed(json.loads(values)),
         "role_path": str(ROLE),
         "ansible_search_path": [str(ROLE)],
-        "__flask_gunicorn_nginx_staged": json.loads(host),
+        "__flask_gunicorn_nginx_contact": json.loads(host),
         "__flask_gunicorn_nginx_archive": {"by": "tester", "host": "control", "revision": "1" * 40},
     }
     return Templar(DataLoader(), variables=variables).template(trust_as_template("{{ " + expression + " }}"))

@@ -1,6 +1,6 @@
 # Copyright: Flask Fleet contributors
 # SPDX-License-Identifier: MIT
-"""What of the module `flaskctl` runs on the control node: taking over from a dead rollout, and sending the archive."""
+"""`flaskctl` on the control node: what to ask the host's flaskctl, and what its answer means to Ansible."""
 
 from __future__ import annotations
 
@@ -9,47 +9,104 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from ansible.plugins.action import ActionBase
+from ansible.module_utils.common.text.converters import to_bytes
 from ansible_collections.flaskfleet.web.plugins.lookup.holder import taken_over
+from ansible_collections.flaskfleet.web.plugins.module_utils.source import mask
+from ansible_collections.flaskfleet.web.plugins.plugin_utils.piped import NOT_FOUND, PipedAction
 
 Json = dict[str, Any]
 
+FLASKCTL = "/usr/local/bin/flaskctl"
+ARCHIVE_NEEDED = 3
+# an archive up to so many bytes goes along with the question whether it is needed: one round trip less
+SMALL = 256 * 1024
+# which options each command takes besides `app`
+TAKES: dict[str, set[str]] = {
+    "status": {"drift"},
+    "stage": {"src", "archive", "sha256", "config", "try", "holder"},
+    "activate": {"release", "holder"},
+    "rollback": {"release", "holder"},
+    "verify": {"release"},
+    "prune": {"keep"},
+    "remove": {"purge"},
+    "bake": {"seconds", "max_errors", "max_slower", "min_requests"},
+    "restart": {"holder"},
+    "drain": {"seconds"},
+    "undrain": set(),
+    "maintenance": {"mode", "page"},
+    "lock": {"holder"},
+    "unlock": {"holder", "force", "keep"},
+}
+SPEC: dict[str, Json] = {
+    "app": {"type": "str", "required": True},
+    "command": {"type": "str", "required": True, "choices": sorted(TAKES)},
+    "release": {"type": "str"},
+    "src": {"type": "path"},
+    "archive": {"type": "str"},
+    "sha256": {"type": "str"},
+    "config": {"type": "str", "no_log": True},
+    "try": {"type": "str", "choices": ["import", "health"]},
+    "holder": {"type": "str"},
+    "force": {"type": "bool", "default": False},
+    "keep": {"type": "int"},
+    "seconds": {"type": "int"},
+    "mode": {"type": "str", "choices": ["on", "off"]},
+    "page": {"type": "str"},
+    "max_errors": {"type": "float"},
+    "max_slower": {"type": "float"},
+    "min_requests": {"type": "int"},
+    "purge": {"type": "bool", "default": False},
+    "drift": {"type": "bool", "default": False},
+}
 
-class ActionModule(ActionBase):  # type: ignore[misc]
-    """Run the module, and again where that helps: one task, and one question to a host that has the release already.
 
-    ansible.builtin.copy would look at the host before it sends, and put the file in its place afterwards: two round
-    trips more, and the tasks around it cost the control node time for each host.
-    """
-
-    _supports_check_mode = True
-    # with True, Ansible makes and removes a directory on the host for each task of flaskctl: two round trips
-    TRANSFERS_FILES = False
+class ActionModule(PipedAction):  # type: ignore[misc]
+    """One task, and one question to a host that has the release already."""
 
     def run(self, tmp: Any = None, task_vars: Json | None = None) -> Json:
-        """Return the answer of the module; where it ran with the archive, of what only the question told as well."""
+        """Return the answer of flaskctl; where it was asked twice, of what only the first one told as well."""
         result: Json = super().run(tmp, task_vars)
-        arguments = dict(self._task.args)
-        src = arguments.pop("src", None)
-        try:
-            answer = self._execute_module(module_args=arguments, task_vars=task_vars)
-            over = takeover(arguments, answer) if answer.get("failed") else ""
-            if over:
-                whose = str(answer["msg"]).splitlines()[0]
-                self._display.display(f"This run takes over: {whose}; that process is dead.")
-                arguments["holder"] = over
-                answer = self._execute_module(module_args=arguments, task_vars=task_vars)
-            if src and answer.get("archive_needed") and not self._task.check_mode:
-                # the module left one where it does not go through a pipe
-                directory = self._connection._shell.tmpdir or self._make_tmp_path()
-                path = self._connection._shell.join_path(directory, os.path.basename(src))
-                self._transfer_file(src, path)
-                staged = self._execute_module(module_args={**arguments, "archive": path}, task_vars=task_vars)
-                answer.update({key: value for key, value in staged.items() if key != "archive_needed"})
-            result.update(answer)
-        finally:
-            self._remove_tmp_path(self._connection._shell.tmpdir)
-        return result
+        _validated, params = self.validate_argument_spec(argument_spec=SPEC)
+        wrong = problem(params, release_known=not self._task.check_mode)
+        if wrong:
+            return {**result, "failed": True, "msg": f"{wrong}."}
+        src = "" if self._task.check_mode else params["src"]
+        archive = content(src) if src and os.path.getsize(src) <= SMALL else None
+        answer = self.ask(params, archive)
+        over = takeover(params, answer) if answer.get("failed") else ""
+        if over:
+            whose = str(answer["msg"]).splitlines()[0]
+            self._display.display(f"This run takes over: {whose}; that process is dead.")
+            params["holder"] = over
+            answer = self.ask(params, archive)
+        if src and answer.get("archive_needed"):
+            path = self._connection._shell.join_path(self.directory(), os.path.basename(src))
+            self._transfer_file(src, path)
+            answer.update(self.ask({**params, "archive": path}))
+        return {**result, **answer}
+
+    def ask(self, params: Json, archive: bytes | None = None) -> Json:
+        """Call flaskctl once, and return its answer as Ansible's result."""
+        dry_run = bool(self._task.check_mode)
+        if archive is not None:
+            params = {**params, "archive": "-"}
+        config = params["config"] if params["config"] is not None else ""
+        # a line, because the archive may follow it
+        data = to_bytes(config).replace(b"\n", b" ") + b"\n" + (archive or b"")
+        done = self.call([FLASKCTL, *arguments(params, dry_run)], data)
+        if done.code == NOT_FOUND:
+            return without_flaskctl(params, dry_run)
+        result = understood(*done)
+        prepared = difference(params["app"], result.pop("diff", None))
+        if prepared:
+            result["diff"] = {"prepared": prepared}
+        return {key: value for key, value in result.items() if key != "warnings" or value}
+
+
+def content(path: str) -> bytes:
+    """Return the bytes of a file."""
+    with open(path, "rb") as file:
+        return file.read()
 
 
 def takeover(arguments: Mapping[str, Any], answer: Mapping[str, Any]) -> str:
@@ -60,3 +117,133 @@ def takeover(arguments: Mapping[str, Any], answer: Mapping[str, Any]) -> str:
     me = json.loads(holder)
     old = taken_over(lease, me)
     return json.dumps({**me, "takes_over": old}) if old else ""
+
+
+def problem(params: Json, release_known: bool) -> str:
+    """Return what is wrong with the combination of options, or nothing.
+
+    `release_known` is false where only a prediction is asked for: the id of a release is not known then.
+    """
+    command = params["command"]
+    every = set().union(*TAKES.values())
+    stray = sorted(name for name in every - TAKES[command] if params[name] not in (None, False))
+    if stray:
+        return f"command {command} takes no {' and no '.join(stray)}"
+    if command == "activate" and release_known and not params["release"]:
+        return "command activate needs release: the id that stage returned"
+    if command == "bake" and params["seconds"] is None:
+        return "command bake needs seconds"
+    if command == "maintenance" and not params["mode"]:
+        return "command maintenance needs mode"
+    if command == "lock" and not params["holder"]:
+        return "command lock needs holder"
+    if command == "unlock" and bool(params["holder"]) == params["force"]:
+        return "command unlock needs either holder or force"
+    return ""
+
+
+def arguments(params: Json, dry_run: bool) -> list[str]:
+    """Return the arguments for flaskctl; the configuration is not among them, it goes to standard input."""
+    given = ["--json", *(["--dry-run"] if dry_run else []), params["app"], params["command"]]
+    for name in ("keep", "seconds", "page", "max_errors", "max_slower", "min_requests"):
+        if params[name] is not None:
+            given += [f"--{name.replace('_', '-')}", str(params[name])]
+    given += [f"--{name}" for name in ("purge", "force", "drift") if params[name]]
+    if params["holder"]:
+        given += ["--holder", params["holder"]]
+    if params["sha256"]:
+        given += ["--sha256", params["sha256"]]
+    if params["try"]:
+        given += ["--try", params["try"]]
+    if params["config"] is not None:
+        given += ["--config", "-"]
+    return given + [params[name] for name in ("archive", "release", "mode") if params[name]]
+
+
+def without_flaskctl(params: Json, dry_run: bool) -> Json:
+    """Return the answer for a host that has no flaskctl.
+
+    Nothing is left to remove there. In check mode the tasks before this one would have installed flaskctl, so releasing
+    to it is predicted; what only makes sense where there is an app, such as a rollback, is not.
+    """
+    app, command = params["app"], params["command"]
+    answer = {"app": app, "command": command, "changed": False, "predicted": True}
+    if command == "remove":
+        return {**answer, "predicted": dry_run, "others": [], "msg": f"{app} is not on this host."}
+    if not dry_run or command not in ("stage", "activate", "prune", "lock", "unlock"):
+        remedy = "The role flaskfleet.web.flask_gunicorn_nginx installs it: run site.yml."
+        return {"failed": True, "changed": False, "msg": f"{FLASKCTL} is not on this host. {remedy}"}
+    return {
+        **answer,
+        "changed": command in ("stage", "activate"),
+        "msg": f"{app} would be installed on this host for the first time.",
+        "archive_needed": command == "stage",
+        "id": None,
+        "current": None,
+        "previous": None,
+        "active": [],
+        "staged": False,
+        "tried": False,
+        "verified": False,
+        "lease": None,
+        "repairs": [],
+        "releases": [],
+        "socket": {"active": False, "enabled": False, "stale": False},
+        "service": {"enabled": False},
+        "python": None,
+        "venv": {"key": None, "built": True},
+    }
+
+
+def story(answer: Json) -> str:
+    """Return message, evidence and remedy of a failure as one text for a person."""
+    parts = (str(answer.get(key) or "").strip("\n") for key in ("msg", "detail", "remedy"))
+    text: str = mask("\n\n".join(part for part in parts if part))
+    return text
+
+
+def difference(app: str, diff: Any) -> str:
+    """Return flaskctl's diff, which holds names and never values, as lines for --diff."""
+    if not isinstance(diff, dict):
+        return ""
+    lines = []
+    for field, label in (("environment", "environment variable"), ("credentials", "credential")):
+        names = diff.get(field) or {}
+        for key, sign in (("removed", "-"), ("added", "+"), ("changed", "~")):
+            lines += [f"{sign} {label} {name}" for name in names.get(key, [])]
+    lines += [f"~ {name}" for name in diff.get("settings", [])]
+    return "\n".join([f"{app}: how the release differs from the one that serves", *lines, ""]) if lines else ""
+
+
+def understood(code: int, out: str, err: str) -> Json:
+    """Return flaskctl's answer as Ansible's result; `failed` in it says whether the task fails.
+
+    An answer that is no JSON is a failure whatever the exit code: a traceback of flaskctl, a usage message, a killed
+    process.
+    """
+    try:
+        answer = json.loads(out)
+    except ValueError:
+        answer = None
+    if not isinstance(answer, dict):
+        words = "\n".join(text.strip("\n") for text in (err, out) if text.strip())
+        return {
+            "failed": True,
+            "changed": False,
+            "rc": code,
+            "msg": mask(f"flaskctl ended with exit code {code} and gave no answer.\n\n{words}".rstrip()),
+        }
+    result = {**answer, "changed": bool(answer.get("changed", False))}
+    if answer.get("command") == "stage" or code == ARCHIVE_NEEDED:
+        result["archive_needed"] = bool(answer.get("archive_needed", code == ARCHIVE_NEEDED))
+    failed = bool(answer.get("failed")) or code not in (0, ARCHIVE_NEEDED)
+    if not failed:
+        return {key: value for key, value in result.items() if key != "failed"}
+    # only a failure has an rc: Ansible takes one that is not 0 for a failure by itself
+    result.update(failed=True, rc=code)
+    # the whole story is in msg, and Ansible prints every key: a traceback is long enough to be read once
+    result = {key: value for key, value in result.items() if key not in ("detail", "remedy")}
+    result["msg"] = story(answer) or f"flaskctl ended with exit code {code}"
+    if err.strip() and err.strip() not in result["msg"]:
+        result["stderr"] = mask(err.strip())
+    return result

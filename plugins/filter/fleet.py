@@ -95,7 +95,7 @@ from typing import Any
 
 PREFIX = "__flask_gunicorn_nginx_"
 # what the tasks register; a fact of another app of the same play is told by its `app`
-KEPT = ("contact", "status", "staged", "unchanged", "activated", "failed", "reverted", "unreverted")
+KEPT = ("contact", "status", "staged", "installed", "activated", "failed", "reverted", "unreverted")
 
 SEEN = (
     *("current", "previous", "workers", "certificate_days", "restart_pending", "drift", "failed_units"),
@@ -226,9 +226,10 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def settled(known: Mapping[str, Mapping[str, Any]]) -> bool:
-    """Tell whether there is nothing to switch: the site was looked at, which is done where the release serves."""
-    site = known["unchanged"]
-    return bool(site) and not site.get("changed_paths") and not site.get("applied")
+    """Tell whether there is nothing to switch: the release serves, and the site is to stay as it is."""
+    nginx = known["contact"].get("services", {}).get("nginx.service", {})
+    stays = nginx.get("active") and nginx.get("enabled") and known["installed"].get("preview_changed") is False
+    return bool(stays and known["staged"].get("verified"))
 
 
 def fleet(

@@ -838,9 +838,25 @@ def problems(values: Mapping[str, Any], known: Iterable[str], serial: bool = Fal
     return found
 
 
+def host_problems(contact: Mapping[str, Any], host: str, name: str, port: Any) -> list[str]:
+    """Return why a host cannot have the app, from what flaskfleet.web.host says; no `port` where it is to go."""
+    if not (contact["debian"] and contact["systemd"]):
+        return [
+            f"{host} is {contact['distribution']}, {'with' if contact['systemd'] else 'without'} systemd:"
+            " flask_gunicorn_nginx needs Debian 11 or Ubuntu 22.04, or newer, with systemd as PID 1."
+        ]
+    if port and contact["services"][f"{name}.socket"]["active"] and int(port) not in contact["listening"]:
+        return [
+            f"On {host} {name}.socket does not listen on port {port}, and a socket cannot move while releases share it."
+            f" Either set {PREFIX}port back, or take an outage of some seconds: run `systemctl stop {name}.socket"
+            f" '{name}@*.service'` there, then run the playbook again."
+        ]
+    return []
+
+
 class FilterModule:
     """Ansible's way to find the filter."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filters of this file."""
-        return {"problems": problems}
+        return {"problems": problems, "host_problems": host_problems}

@@ -1,7 +1,9 @@
-#!/usr/bin/python
 # Copyright: Flask Fleet contributors
 # SPDX-License-Identifier: MIT
-"""Change a set of configuration files together, or not at all."""
+"""Change a set of configuration files together, or not at all.
+
+A program that its action (plugins/action/config_files.py) sends to the host: a JSON object in, one out, Python 3.9.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,7 @@ options:
     type: list
     elements: dict
     required: true
-    suboptions:
+    suboptions: &entry
       path:
         description:
           - The absolute path. Directories that are missing above it are made with mode V(0755).
@@ -101,6 +103,29 @@ options:
         again, so that the program has read what is in place.
     type: list
     elements: str
+  preview:
+    description:
+      - What a later task of this module is to do. Nothing of it is done now. RV(preview_changed) tells whether that
+        task would change anything, so that it can be left out.
+    type: dict
+    suboptions:
+      files:
+        description:
+          - Its O(files).
+        type: list
+        elements: dict
+        required: true
+        suboptions: *entry
+      validate:
+        description:
+          - Its O(validate).
+        type: list
+        elements: str
+      apply:
+        description:
+          - Its O(apply).
+        type: list
+        elements: str
 notes:
   - Two runs on one host wait for each other.
 author:
@@ -140,6 +165,10 @@ applied:
   description: Whether O(apply) ran, or would run in check mode.
   returned: success
   type: bool
+preview_changed:
+  description: Whether a task with O(preview) would change anything.
+  returned: with O(preview)
+  type: bool
 undo:
   description: What was at those paths, in the form of O(files), so that a later task can put it back. A file that was
     only edited, or that is not UTF-8, is not among them.
@@ -173,11 +202,11 @@ import pwd
 import re
 import shlex
 import stat
+import subprocess
+import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
-
-from ansible.module_utils.basic import AnsibleModule
 
 # Emptied by a reboot, and a reboot makes every program read its files: nothing is left to apply then.
 STATE_DIRECTORY = "/run/flaskfleet"
@@ -185,6 +214,7 @@ STATE_DIRECTORY = "/run/flaskfleet"
 RECORD = "/var/lib/flaskfleet/files.json"
 
 Command = Sequence[str]
+Entry = dict[str, Any]  # of `files`
 
 
 class ConfigError(Exception):
@@ -244,7 +274,7 @@ def plain_path(path: str) -> bool:
     return os.path.isabs(path) and os.path.normpath(path) == path
 
 
-def entry_problem(entry: dict[str, Any]) -> str:
+def entry_problem(entry: Entry) -> str:
     """Return what is wrong with an entry of `files`, or nothing."""
     if not plain_path(entry["path"]):
         return "is not an absolute, plain path"
@@ -311,7 +341,7 @@ def described(state: State) -> str:
     return f"{state.mode:04o} {owner}"
 
 
-def noted(record: dict[str, str], entries: Sequence[dict[str, Any]]) -> dict[str, str]:
+def noted(record: dict[str, str], entries: Sequence[Entry]) -> dict[str, str]:
     """Return the record after a run: what the entries put in place, and nothing of what they removed or moved."""
     after = dict(record)
     for entry in entries:
@@ -510,7 +540,7 @@ def put_back(changes: Sequence[Change], directories: Sequence[str]) -> tuple[lis
     return sorted(done), errors
 
 
-def owner_ids(entry: dict[str, Any], check: bool) -> tuple[int, int]:
+def owner_ids(entry: Entry, check: bool) -> tuple[int, int]:
     """Return user and group of a file as numbers.
 
     In check mode one that does not exist counts as one that an earlier task would have made: -1.
@@ -533,7 +563,7 @@ def owner_ids(entry: dict[str, Any], check: bool) -> tuple[int, int]:
     return uid, gid
 
 
-def changes_for(entry: dict[str, Any], look: Callable[[str], State], check: bool) -> list[Change]:
+def changes_for(entry: Entry, look: Callable[[str], State], check: bool) -> list[Change]:
     """Return the changes that an entry of `files` asks for; `look` tells what is at a path."""
     path = entry["path"]
     if entry["state"] in ("aside", "back"):
@@ -559,7 +589,7 @@ def changes_for(entry: dict[str, Any], look: Callable[[str], State], check: bool
     return [change for change in changes if not change.before.same_as(change.after)]
 
 
-def keep_record(entries: Sequence[dict[str, Any]]) -> None:
+def keep_record(entries: Sequence[Entry]) -> None:
     """Note what now stands, for a comparison with what will stand later; an empty record is no file."""
     content = read(RECORD).content
     try:
@@ -593,31 +623,34 @@ def locked() -> Iterator[None]:
 class Transaction:
     """The whole work for one set of files."""
 
-    def __init__(self, module: AnsibleModule) -> None:
-        self.module = module
-        self.validate: list[str] = module.params["validate"] or []
-        self.apply: list[str] = module.params["apply"] or []
+    def __init__(self, files: Sequence[Entry], validate: Command | None, apply: Command | None) -> None:
+        self.files, self.validate, self.apply = files, list(validate or []), list(apply or [])
         self.marker = Marker(self.validate, self.apply)
 
-    def plan(self) -> list[Change]:
+    def predict(self) -> tuple[list[Change], bool]:
+        """Return what would change, and whether `apply` would run."""
+        changes = self.plan(check=True)
+        return changes, bool(self.apply) and (bool(changes) or self.marker.present)
+
+    def plan(self, check: bool = False) -> list[Change]:
         """Return what is to change, as seen after a cut run has been undone."""
         undone = {change.path: change.before for change in self.marker.undo if read(change.path).same_as(change.after)}
 
         def look(path: str) -> State:
             return undone.get(path) or read(path)
 
-        entries = self.module.params["files"]
-        return [change for entry in entries for change in changes_for(entry, look, self.module.check_mode)]
+        return [change for entry in self.files for change in changes_for(entry, look, check)]
 
     def command(self, argv: Command) -> tuple[bool, str]:
         """Run a command; return whether it succeeded and what it wrote."""
+        # su leaves a PATH without what only root runs
+        environment = {**os.environ, "PATH": f"{os.environ.get('PATH', '/usr/bin')}:/usr/sbin:/sbin"}
         try:
-            code, out, err = self.module.run_command(
-                list(argv), environ_update={"LC_ALL": "C.UTF-8"}, handle_exceptions=False
-            )
+            done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, check=False, env=environment)
         except OSError as error:
             return False, f"{argv[0]}: {error.strerror}"
-        return code == 0, "\n".join(text.strip() for text in (out, err) if text.strip())
+        said = (text.decode("utf-8", "replace").strip() for text in (done.stdout, done.stderr))
+        return done.returncode == 0, "\n".join(text for text in said if text)
 
     def recover(self) -> None:
         """Undo the files of a run that was cut before it was known whether they are good."""
@@ -694,70 +727,48 @@ class Transaction:
         raise ConfigError("\n".join(part for part in story if part), put_back=done)
 
 
-class QuietModule(AnsibleModule):  # type: ignore[misc]
-    """A module that writes the paths into the host's log and not the contents: 100 kB a run for flaskctl alone."""
-
-    def _log_invocation(self) -> None:
-        self.log(f"Invoked for {', '.join(entry['path'] for entry in self.params['files'])}")
+def work(files: list[Entry], validate: Command, apply: Command, preview: Entry | None, check: bool) -> dict[str, Any]:
+    """Do all of it, and return the result for Ansible."""
+    every = [*files, *(preview["files"] if preview else [])]
+    problems = [f"{entry['path']} {entry_problem(entry)}" for entry in every if entry_problem(entry)]
+    paths = [path for entry in every for path in (entry["path"], entry["aside"]) if path]
+    problems += [f"{path} is listed twice" for path in sorted(set(paths)) if paths.count(path) > 1]
+    if problems:
+        raise ConfigError("The list of files is not usable: " + "; ".join(problems) + ".")
+    if check:
+        changes, applied = Transaction(files, validate, apply).predict()
+    else:
+        with locked():
+            transaction = Transaction(files, validate, apply)
+            transaction.recover()
+            changes = transaction.plan()
+            applied = transaction.run(changes) if changes or transaction.marker.present else False
+            keep_record(files)
+    edited_paths = {entry["path"] for entry in files if entry["regexp"] is not None}
+    result: dict[str, Any] = {
+        "changed": bool(changes) or applied,
+        "changed_paths": [change.path for change in changes],
+        "applied": applied,
+        "undo": [entry for change in changes for entry in undo_of(change, edited_paths)],
+        "diff": [diff_of(change) for change in changes],
+    }
+    if preview:
+        result["preview_changed"] = any(Transaction(preview["files"], preview["validate"], preview["apply"]).predict())
+    return result
 
 
 def main() -> None:
-    """Run as a module."""
-    module = QuietModule(
-        argument_spec={
-            "files": {
-                "type": "list",
-                "elements": "dict",
-                "required": True,
-                "options": {
-                    "path": {"type": "path", "required": True},
-                    "content": {"type": "str"},
-                    "link": {"type": "str"},
-                    "regexp": {"type": "str"},
-                    "replace": {"type": "str"},
-                    "aside": {"type": "path"},
-                    "state": {"type": "str", "choices": ["present", "absent", "aside", "back"], "default": "present"},
-                    "mode": {"type": "str", "default": "0644"},
-                    "owner": {"type": "str"},
-                    "group": {"type": "str"},
-                },
-            },
-            "validate": {"type": "list", "elements": "str"},
-            "apply": {"type": "list", "elements": "str"},
-        },
-        supports_check_mode=True,
-    )
-    files = module.params["files"]
-    problems = [f"{entry['path']} {entry_problem(entry)}" for entry in files if entry_problem(entry)]
-    paths = [path for entry in files for path in (entry["path"], entry["aside"]) if path]
-    problems += [f"{path} is listed twice" for path in sorted(set(paths)) if paths.count(path) > 1]
-    if problems:
-        module.fail_json(msg="The list of files is not usable: " + "; ".join(problems) + ".")
+    """Run on the host."""
+    given = json.load(sys.stdin)
     try:
-        if module.check_mode:
-            transaction = Transaction(module)
-            changes = transaction.plan()
-            applied = bool(transaction.apply) and (bool(changes) or transaction.marker.present)
-        else:
-            with locked():
-                transaction = Transaction(module)
-                transaction.recover()
-                changes = transaction.plan()
-                applied = transaction.run(changes) if changes or transaction.marker.present else False
-                keep_record(files)
+        result = work(**given["params"], check=given["check"])
     except ConfigError as error:
-        module.fail_json(msg=str(error), **error.result)
+        result = {"failed": True, "changed": False, "msg": str(error), **error.result}
     except OSError as error:
         hint = " Run the task as root (become: true)." if error.errno in (errno.EACCES, errno.EPERM) else ""
-        module.fail_json(msg=f"Cannot change the files: {error.strerror}: {error.filename}.{hint}")
-    edited_paths = {entry["path"] for entry in files if entry["regexp"] is not None}
-    module.exit_json(
-        changed=bool(changes) or applied,
-        changed_paths=[change.path for change in changes],
-        applied=applied,
-        undo=[entry for change in changes for entry in undo_of(change, edited_paths)],
-        diff=[diff_of(change) for change in changes],
-    )
+        msg = f"Cannot change the files: {error.strerror}: {error.filename}.{hint}"
+        result = {"failed": True, "changed": False, "msg": msg}
+    json.dump(result, sys.stdout)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 #!/usr/bin/python
 # Copyright: Flask Fleet contributors
 # SPDX-License-Identifier: MIT
-"""Call the host's release engine and tell its answer in Ansible's terms."""
+"""The documentation of `flaskctl`, which is an action: plugins/action/flaskctl.py."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ short_description: Stage, activate, roll back and remove releases of an app on a
 version_added: 0.1.0
 description:
   - Runs C(/usr/local/bin/flaskctl), the release engine that the role C(flaskfleet.web.flask_gunicorn_nginx) installs,
-    and returns its answer.
+    and returns its answer. It is an action plugin, and the host is sent nothing but the command.
   - When it fails, the message holds all that it said, the traceback of the app that would not start included, and what
     to do.
 attributes:
@@ -55,13 +55,13 @@ options:
   src:
     description:
       - The path of the archive on the control node. With O(command=stage) and O(sha256), a host that has not the
-        release is sent it.
+        release is sent it. A small one goes along with the question.
     type: path
   archive:
     description:
       - The path of the archive on the host. For O(command=stage); without it and O(sha256) the current release is
         staged again, which mends it.
-    type: path
+    type: str
   sha256:
     description:
       - The SHA-256 of the archive. With O(command=stage) and without O(src) and O(archive) the answer tells in
@@ -108,7 +108,7 @@ options:
   page:
     description:
       - With O(command=maintenance) and O(mode=on), a file on the host that holds the page. Without it a plain one.
-    type: path
+    type: str
   max_errors:
     description:
       - With O(command=bake), by how many percentage points the share of answers with status 5xx may grow.
@@ -122,7 +122,7 @@ options:
   min_requests:
     description:
       - With O(command=bake), how many requests before and after are enough to judge. Without it V(50). With fewer, it
-        passes and says so.
+        passes and says so; with fewer before, without waiting for those after.
     type: int
   drift:
     description:
@@ -132,7 +132,8 @@ options:
     default: false
   keep:
     description:
-      - How many releases stay. For O(command=prune).
+      - How many releases stay. For O(command=prune), and for O(command=unlock), which prunes with it before the lease
+        ends.
     type: int
   purge:
     description:
@@ -167,7 +168,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 archive_needed:
-  description: Whether the host had to be sent the archive, or has to be where O(src) was not given. It is no failure.
+  description: Whether the host has to be sent the archive, where it was not. It is no failure.
   returned: O(command=stage)
   type: bool
 predicted:
@@ -236,7 +237,7 @@ problems:
   elements: str
 lease:
   description: Which rollout has the lease of the app, since when, and when it gave its last sign of life; or none.
-  returned: O(command=status), O(command=stage), O(command=lock), O(command=unlock), and failure for another's lease
+  returned: O(command=status), O(command=stage), O(command=activate), O(command=lock), O(command=unlock)
   type: dict
 rc:
   description: The exit code of C(flaskctl), V(75) where another process or another rollout is at work.
@@ -257,223 +258,3 @@ msg:
   returned: always
   type: str
 """
-
-import json
-import os
-from typing import Any
-
-from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.flaskfleet.web.plugins.module_utils.source import mask
-
-FLASKCTL = "/usr/local/bin/flaskctl"
-ARCHIVE_NEEDED = 3
-# which options each command takes besides `app`
-TAKES: dict[str, set[str]] = {
-    "status": {"drift"},
-    "stage": {"archive", "sha256", "config", "try", "holder"},
-    "activate": {"release", "holder"},
-    "rollback": {"release", "holder"},
-    "verify": {"release"},
-    "prune": {"keep"},
-    "remove": {"purge"},
-    "bake": {"seconds", "max_errors", "max_slower", "min_requests"},
-    "restart": {"holder"},
-    "drain": {"seconds"},
-    "undrain": set(),
-    "maintenance": {"mode", "page"},
-    "lock": {"holder"},
-    "unlock": {"holder", "force"},
-}
-
-
-def problem(params: dict[str, Any], release_known: bool) -> str:
-    """Return what is wrong with the combination of options, or nothing.
-
-    `release_known` is false where only a prediction is asked for: the id of a release is not known then.
-    """
-    command = params["command"]
-    every = set().union(*TAKES.values())
-    stray = sorted(name for name in every - TAKES[command] if params[name] not in (None, False))
-    if stray:
-        return f"command {command} takes no {' and no '.join(stray)}"
-    if command == "activate" and release_known and not params["release"]:
-        return "command activate needs release: the id that stage returned"
-    if command == "bake" and params["seconds"] is None:
-        return "command bake needs seconds"
-    if command == "maintenance" and not params["mode"]:
-        return "command maintenance needs mode"
-    if command == "lock" and not params["holder"]:
-        return "command lock needs holder"
-    if command == "unlock" and bool(params["holder"]) == params["force"]:
-        return "command unlock needs either holder or force"
-    return ""
-
-
-def arguments(params: dict[str, Any], dry_run: bool) -> list[str]:
-    """Return the arguments for flaskctl; the configuration is not among them, it goes to standard input."""
-    given = ["--json", *(["--dry-run"] if dry_run else []), params["app"], params["command"]]
-    for name in ("keep", "seconds", "page", "max_errors", "max_slower", "min_requests"):
-        if params[name] is not None:
-            given += [f"--{name.replace('_', '-')}", str(params[name])]
-    given += [f"--{name}" for name in ("purge", "force", "drift") if params[name]]
-    if params["holder"]:
-        given += ["--holder", params["holder"]]
-    if params["sha256"]:
-        given += ["--sha256", params["sha256"]]
-    if params["try"]:
-        given += ["--try", params["try"]]
-    if params["config"] is not None:
-        given += ["--config", "-"]
-    return given + [params[name] for name in ("archive", "release", "mode") if params[name]]
-
-
-def without_flaskctl(params: dict[str, Any], dry_run: bool) -> dict[str, Any] | None:
-    """Return the answer for a host that has no flaskctl, None when there can be none.
-
-    Nothing is left to remove there. In check mode the tasks before this one would have installed flaskctl, so releasing
-    to it is predicted; what only makes sense where there is an app, such as a rollback, is not.
-    """
-    app, command = params["app"], params["command"]
-    answer = {"app": app, "command": command, "changed": False, "predicted": True}
-    if command == "remove":
-        return {**answer, "predicted": dry_run, "others": [], "msg": f"{app} is not on this host."}
-    if not dry_run or command not in ("stage", "activate", "prune", "lock", "unlock"):
-        return None
-    return {
-        **answer,
-        "changed": command in ("stage", "activate"),
-        "msg": f"{app} would be installed on this host for the first time.",
-        "archive_needed": command == "stage",
-        "id": None,
-        "current": None,
-        "previous": None,
-        "active": [],
-        "staged": False,
-        "tried": False,
-        "verified": False,
-        "lease": None,
-        "repairs": [],
-        "releases": [],
-        "socket": {"active": False, "enabled": False, "stale": False},
-        "service": {"enabled": False},
-        "nginx": None,
-        "openssl": None,
-        "systemd": None,
-        "python": None,
-        "ipv6": os.path.exists("/proc/net/if_inet6"),
-        "venv": {"key": None, "built": True},
-    }
-
-
-def story(answer: dict[str, Any]) -> str:
-    """Return message, evidence and remedy of a failure as one text for a person."""
-    parts = (str(answer.get(key) or "").strip("\n") for key in ("msg", "detail", "remedy"))
-    text: str = mask("\n\n".join(part for part in parts if part))
-    return text
-
-
-def difference(app: str, diff: Any) -> str:
-    """Return flaskctl's diff, which holds names and never values, as lines for --diff."""
-    if not isinstance(diff, dict):
-        return ""
-    lines = []
-    for field, label in (("environment", "environment variable"), ("credentials", "credential")):
-        names = diff.get(field) or {}
-        for key, sign in (("removed", "-"), ("added", "+"), ("changed", "~")):
-            lines += [f"{sign} {label} {name}" for name in names.get(key, [])]
-    lines += [f"~ {name}" for name in diff.get("settings", [])]
-    return "\n".join([f"{app}: how the release differs from the one that serves", *lines, ""]) if lines else ""
-
-
-def understood(code: int, out: str, err: str) -> dict[str, Any]:
-    """Return flaskctl's answer as Ansible's result; `failed` in it says whether the task fails.
-
-    An answer that is no JSON is a failure whatever the exit code: a traceback of flaskctl, a usage message, a killed
-    process.
-    """
-    try:
-        answer = json.loads(out)
-    except ValueError:
-        answer = None
-    if not isinstance(answer, dict):
-        words = "\n".join(text.strip("\n") for text in (err, out) if text.strip())
-        return {
-            "failed": True,
-            "changed": False,
-            "rc": code,
-            "msg": mask(f"flaskctl ended with exit code {code} and gave no answer.\n\n{words}".rstrip()),
-        }
-    result = {**answer, "changed": bool(answer.get("changed", False))}
-    if answer.get("command") == "stage" or code == ARCHIVE_NEEDED:
-        result["archive_needed"] = bool(answer.get("archive_needed", code == ARCHIVE_NEEDED))
-    failed = bool(answer.get("failed")) or code not in (0, ARCHIVE_NEEDED)
-    if not failed:
-        return {key: value for key, value in result.items() if key != "failed"}
-    # only a failure has an rc: Ansible takes one that is not 0 for a failure by itself
-    result.update(failed=True, rc=code)
-    # the whole story is in msg, and Ansible prints every key: a traceback is long enough to be read once
-    result = {key: value for key, value in result.items() if key not in ("detail", "remedy")}
-    result["msg"] = story(answer) or f"flaskctl ended with exit code {code}"
-    if err.strip() and err.strip() not in result["msg"]:
-        result["stderr"] = mask(err.strip())
-    return result
-
-
-def main() -> None:
-    """Run as a module."""
-    module = AnsibleModule(
-        argument_spec={
-            "app": {"type": "str", "required": True},
-            "command": {"type": "str", "required": True, "choices": sorted(TAKES)},
-            "release": {"type": "str"},
-            "archive": {"type": "path"},
-            "sha256": {"type": "str"},
-            "config": {"type": "str", "no_log": True},
-            "try": {"type": "str", "choices": ["import", "health"]},
-            "holder": {"type": "str"},
-            "force": {"type": "bool", "default": False},
-            "keep": {"type": "int"},
-            "seconds": {"type": "int"},
-            "mode": {"type": "str", "choices": ["on", "off"]},
-            "page": {"type": "path"},
-            "max_errors": {"type": "float"},
-            "max_slower": {"type": "float"},
-            "min_requests": {"type": "int"},
-            "purge": {"type": "bool", "default": False},
-            "drift": {"type": "bool", "default": False},
-        },
-        supports_check_mode=True,
-    )
-    installed = os.path.exists(FLASKCTL)
-    wrong = problem(module.params, installed or not module.check_mode)
-    if wrong:
-        module.fail_json(msg=f"{wrong}.")
-    if not installed:
-        answer = without_flaskctl(module.params, module.check_mode)
-        if answer is None:
-            module.fail_json(
-                msg=f"{FLASKCTL} is not on this host. The role flaskfleet.web.flask_gunicorn_nginx installs it:"
-                " run site.yml."
-            )
-        else:
-            module.exit_json(**answer)
-    code, out, err = module.run_command(
-        [FLASKCTL, *arguments(module.params, module.check_mode)],
-        data=module.params["config"],
-        binary_data=True,  # no line break added to the JSON text
-        environ_update={"LC_ALL": "C.UTF-8"},
-        handle_exceptions=True,
-    )
-    result = understood(code, out, err)
-    for warning in result.pop("warnings", []):
-        module.warn(warning)
-    prepared = difference(module.params["app"], result.pop("diff", None))
-    if prepared:
-        result["diff"] = {"prepared": prepared}
-    if result.pop("failed", False):
-        module.fail_json(**result)
-    module.exit_json(**result)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,7 +1,9 @@
-#!/usr/bin/python
 # Copyright: Flask Fleet contributors
 # SPDX-License-Identifier: MIT
-"""Ask a host in one round trip what would take several tasks to find out."""
+"""Ask a host in one round trip what would take several tasks to find out.
+
+A program that its action (plugins/action/host.py) sends to the host: a JSON object in, one out, Python 3.9.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,8 @@ module: host
 short_description: Tell what a host is and has
 version_added: 0.1.0
 description:
-  - Tells which distribution a host runs, and how some packages, users and services stand on it. It changes nothing.
+  - Tells which distribution a host runs, how some packages, users and services stand on it, and what its nginx can do.
+    It changes nothing.
   - Tasks that would find nothing to do can then be skipped, each of which starts Python on the host, loads the package
     lists or asks systemd.
 attributes:
@@ -84,21 +87,43 @@ users:
   returned: always
   type: dict
   sample: {hello: {home: /nonexistent, shell: /usr/sbin/nologin}}
-services_to_start:
-  description: The services that do not run or do not start at boot.
+services:
+  description: For each of the services that were asked for, whether it runs and whether it starts at boot.
+  returned: always
+  type: dict
+  sample: {nginx.service: {active: true, enabled: true}}
+listening:
+  description: The TCP ports on which something listens.
   returned: always
   type: list
-  elements: str
+  elements: int
+nginx:
+  description: The version of nginx, or none.
+  returned: always
+  type: str
+  sample: 1.22.1
+openssl:
+  description: The version of OpenSSL that nginx runs with, or none.
+  returned: always
+  type: str
+  sample: 3.0.17
+ipv6:
+  description: Whether the host has IPv6.
+  returned: always
+  type: bool
 """
 
+import json
 import os
 import pwd
+import re
+import subprocess
+import sys
 from collections.abc import Sequence
 from typing import Any
 
-from ansible.module_utils.basic import AnsibleModule
-
 OS_RELEASE = "/etc/os-release"
+ROOTS_PATH = ":/usr/sbin:/sbin"  # su leaves a PATH without it
 SYSTEMD = "/run/systemd/system"  # systemd's own test: sd_booted(3)
 
 
@@ -121,14 +146,29 @@ def installed(listed: str) -> set[str]:
     return {name for name, *status in words if status == ["installed"]}
 
 
-def running(shown: str) -> set[str]:
-    """Return the units that run and start at boot, from what `systemctl show` says of each."""
-    found = set()
+def standing(names: Sequence[str], shown: str) -> dict[str, dict[str, bool]]:
+    """Return whether units run and start at boot, from what `systemctl show` says of each."""
+    found = {name: {"active": False, "enabled": False} for name in names}
     for block in shown.split("\n\n"):
         unit = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
-        if unit.get("ActiveState") == "active" and unit.get("UnitFileState") == "enabled":
-            found.update(unit.get("Names", "").split())
+        for name in found.keys() & set(unit.get("Names", "").split()):
+            found[name]["active"] = unit.get("ActiveState") == "active"
+            found[name]["enabled"] = unit.get("UnitFileState") == "enabled"
     return found
+
+
+def ports(table: str) -> set[int]:
+    """Return the local ports of the sockets that listen, from a table of proc_net_tcp(5)."""
+    rows = (line.split() for line in table.splitlines()[1:])
+    return {int(row[1].rpartition(":")[2], 16) for row in rows if len(row) > 3 and row[3] == "0A"}
+
+
+def versions(said: str) -> dict[str, str | None]:
+    """Return the versions of nginx and of its OpenSSL, from `nginx -V`."""
+    nginx = re.search(r"nginx/([\d.]+)", said)
+    # the first is there where the library is another one than at the build
+    openssl = re.search(r"running with OpenSSL ([\w.]+)", said) or re.search(r"built with OpenSSL ([\w.]+)", said)
+    return {"nginx": nginx and nginx[1], "openssl": openssl and openssl[1]}
 
 
 # asking
@@ -155,37 +195,41 @@ def accounts(names: Sequence[str]) -> dict[str, dict[str, str]]:
     return found
 
 
-def ask(module: AnsibleModule, argv: Sequence[str], names: Sequence[str]) -> str:
-    """Return what a command says of names; it may fail for some, and not be there at all."""
-    if not names or not module.get_bin_path(argv[0]):
+def ask(argv: Sequence[str]) -> str:
+    """Return what a command says; it may fail in part, and not be there at all."""
+    environment = {**os.environ, "PATH": os.environ.get("PATH", "/usr/bin") + ROOTS_PATH}
+    try:
+        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, check=False, env=environment)
+    except OSError:
         return ""
-    _code, out, _err = module.run_command([*argv, *names], environ_update={"LC_ALL": "C.UTF-8"})
-    return str(out)
+    return (done.stdout + done.stderr).decode("utf-8", "replace")
 
 
-def answer(module: AnsibleModule) -> dict[str, Any]:
+def answer(params: dict[str, Any]) -> dict[str, Any]:
     """Return all that was asked."""
-    packages, users, services = (module.params[name] for name in ("packages", "users", "services"))
+    packages, users, services = (params[name] for name in ("packages", "users", "services"))
     said = release(read(OS_RELEASE))
-    have = installed(ask(module, ["dpkg-query", "--show", "--showformat=${Package} ${db:Status-Status}\n"], packages))
-    run = running(ask(module, ["systemctl", "show", "--property=Names,ActiveState,UnitFileState"], services))
+    query = ["dpkg-query", "--show", "--showformat=${Package} ${db:Status-Status}\n"]
+    have = installed(ask([*query, *packages])) if packages else set()
+    show = ["systemctl", "show", "--property=Names,ActiveState,UnitFileState"]
+    tables = [read(f"/proc/net/{name}") for name in ("tcp", "tcp6")]
     return {
+        "changed": False,
         "distribution": said.get("PRETTY_NAME") or said.get("ID") or "an unknown system",
         "debian": "debian" in [said.get("ID"), *said.get("ID_LIKE", "").split()],
         "systemd": os.path.isdir(SYSTEMD),
         "missing_packages": [name for name in packages if name not in have],
         "users": accounts(users),
-        "services_to_start": [name for name in services if name not in run],
+        "services": standing(services, ask([*show, *services]) if services else ""),
+        "listening": sorted(set().union(*map(ports, tables))),
+        **versions(ask(["nginx", "-V"])),
+        "ipv6": bool(read("/proc/net/if_inet6")),
     }
 
 
 def main() -> None:
-    """Run as a module."""
-    lists = {"type": "list", "elements": "str", "default": []}
-    module = AnsibleModule(
-        argument_spec={"packages": lists, "users": lists, "services": lists}, supports_check_mode=True
-    )
-    module.exit_json(changed=False, **answer(module))
+    """Run on the host."""
+    json.dump(answer(json.load(sys.stdin)["params"]), sys.stdout)
 
 
 if __name__ == "__main__":

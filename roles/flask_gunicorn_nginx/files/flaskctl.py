@@ -20,6 +20,7 @@ import datetime
 import errno
 import fcntl
 import hashlib
+import io
 import json
 import math
 import os
@@ -727,6 +728,8 @@ def try_argv(unit: str, texts: Iterable[str], systemd: int, name: str, how: str)
     argv += [f"--property={key}={value}" for key, value in settings if re.match(NOT_TRIED, key)]
     # a directory in /run that the releases share must not go when this one stops
     argv += ["--property=RuntimeDirectoryPreserve=yes", f"--setenv=FLASKFLEET_TRY={how}"]
+    # Gunicorn's quick shutdown: nobody is connected, and the graceful one takes a second
+    argv.append("--property=KillSignal=SIGQUIT")
     return argv + literally(
         [word for key, value in settings if key == "ExecStart" for word in shlex.split(value)], systemd
     )
@@ -1335,21 +1338,29 @@ class App:
             lease = read_json(self.lease_file)
         return {"lease": lease, "changed": taken, "msg": f"{holder['id']} {'has' if taken else 'still has'} the lease"}
 
-    def unlock(self, holder: Json | None, force: bool) -> Json:
+    def unlock(self, holder: Json | None, force: bool, keep: int | None) -> Json:
+        """End the lease; with `keep`, prune before, so that the last call of a rollout does both."""
         self.settings()
         if bool(holder) == force:
             raise Usage("unlock wants --holder, or --force to end the lease of another")
         with self.locked(holder):
-            lease = read_json(self.lease_file)
-            answer: Json = {"lease": None, "was": lease, "changed": os.path.lexists(self.lease_file)}
+            lease, there = read_json(self.lease_file), os.path.lexists(self.lease_file)
             if holder and lease and lease.get("id") not in (holder["id"], holder.get("takes_over")):
                 raise Busy(lease_text(self.name, lease, self.host.now()), remedy="unlock --force ends it")
-            if answer["changed"] and not self.dry:
+            pruned: Json = self.prune_to(keep) if keep is not None else {"changed": False, "msg": ""}
+            if there and not self.dry:
                 self.host.step("lease-drop")
                 erase(self.lease_file)
                 if force:
                     self.audit("unlock", None, was=lease)
-            return {**answer, "msg": "the lease is over" if answer["changed"] else "there is no lease"}
+        said: list[str] = ["the lease is over" if there else "there is no lease", pruned["msg"]]
+        return {
+            **pruned,
+            "lease": None,
+            "was": lease,
+            "changed": there or pruned["changed"],
+            "msg": "; ".join(filter(None, said)),
+        }
 
     def audit(self, event: str, release: str | None, **more: Any) -> None:
         entry: Json = {"when": utc(self.host.now()), "event": event, "release": release, "by": self.host.who()}
@@ -1558,7 +1569,9 @@ class App:
         start = int(self.host.now())
         before = traffic(self.log_entries(switched - seconds), switched - seconds, switched)
         after, enough = Traffic(0, 0), False
-        for look in [] if self.dry else looks(seconds):
+        # with too little to compare with nothing that comes can be judged, and the rollout need not wait for it
+        idle = before.requests < limits.requests
+        for look in [] if self.dry or idle else looks(seconds):
             self.host.sleep(max(0.0, start + look - self.host.now()))
             if self.linked("current") != release:
                 raise Refused(f"{release} is no longer current, {self.linked('current')} is")
@@ -1572,6 +1585,8 @@ class App:
                 raise Refused(what, detail, f"flaskctl {self.name} rollback")
         said = f"before: {before}; after: {after}, in {seconds} s"
         said = said if enough else f"too few requests to judge, {limits.requests} are wanted; {said}"
+        if idle:
+            said = f"too few requests in the {seconds} s before to judge by, {limits.requests} are wanted: {before}"
         figures = {"before": before.as_json(), "after": after.as_json(), "judged": enough}
         return {"id": release, **figures, "msg": f"would watch for {seconds} s" if self.dry else said}
 
@@ -1700,9 +1715,9 @@ class App:
 
     def stage(
         self,
-        archive: Path | None,
-        sha256: str | None,
+        archive: Path | IO[bytes] | None,
         config_text: str | None,
+        sha256: str | None,
         how: str | None = None,
         holder: Json | None = None,
     ) -> Json:
@@ -1726,13 +1741,14 @@ class App:
             config = parse_config(config_text if config_text is not None else str(kept))
             if config_text is None:
                 config = dataclasses.replace(config, notes={"by": self.host.who(), "from": os.uname().nodename})
-            file = None
+            file: IO[bytes] | None = None
+            name = str(archive) if isinstance(archive, Path) else "the archive"
             if archive:
-                file = stack.enter_context(open(archive, "rb"))
+                file = stack.enter_context(open(archive, "rb")) if isinstance(archive, Path) else archive
                 found = stream_sha256(file)
                 file.seek(0)
                 if sha256 and sha256 != found:
-                    raise Refused(f"{archive} is corrupt: its sha256 is {found}, not {sha256}", remedy="send it again")
+                    raise Refused(f"{name} is corrupt: its sha256 is {found}, not {sha256}", remedy="send it again")
                 sha256 = found
             sha256 = sha256 or (self.manifest(current) or {}).get("archive_sha256")
             if not sha256:
@@ -1740,7 +1756,7 @@ class App:
             release = release_id(sha256, config)
             if release != current or (read_json(self.lease_file) or {}).get("id") == (holder or {}).get("id"):
                 self.take(holder)
-            answer = self.stage_release(release, sha256, config, file, archive.name if archive else "")
+            answer = self.stage_release(release, sha256, config, file, os.path.basename(name))
             if kept and answer["id"] != current:
                 with contextlib.suppress(Refused):  # one that an older flaskctl wrote
                     answer["diff"] = changes(parse_config(kept), config)
@@ -1776,15 +1792,15 @@ class App:
         since = self.host.now()
         try:
             done = self.host.run(try_argv(unit, texts, self.host.systemd_version(), name, how))
-            result = self.host.show(name).get(name, {}).get("Result", "success")
+            result = self.host.show(name).get(name, {}).get("Result", "success") if done.rc else ""
             self.host.step("try-stop")
         finally:
             self.host.systemctl("stop", name)
-        detail = essence(self.host.journal(name, since)) if done.rc else ""
-        self.host.systemctl("reset-failed", name)
-        if done.rc and result == "success":  # it was not even started
-            raise Refused(f"release {release} of {self.name} could not be tried", done.err.strip())
         if done.rc:
+            detail = essence(self.host.journal(name, since))
+            self.host.systemctl("reset-failed", name)
+            if result == "success":  # it was not even started
+                raise Refused(f"release {release} of {self.name} could not be tried", done.err.strip())
             why = HANGS if result == "timeout" else "it does not pass its gate"
             self.mark_refused(release, why)
             raise Refused(f"release {release} of {self.name} is refused: {why}; nothing was switched", detail)
@@ -1825,20 +1841,10 @@ class App:
             "archive_needed": needed,
             "repairs": damage if self.dry else self.repairs,
             "releases": [item.id for item in self.releases()],
-            **self.versions(),
             "python": python,
-            "ipv6": bool(read_text(self.host.path("/proc/net/if_inet6"))),
             "venv": {"key": key, "built": built},
             "msg": msg,
         }
-
-    def versions(self) -> Json:
-        """Return what the role has to know of the host, to write what it understands."""
-        said = "".join(self.host.run(["nginx", "-V"])[1:])
-        nginx = re.search(r"nginx/([\d.]+)", said)
-        openssl = re.search(r"running with OpenSSL ([\w.]+)", said) or re.search(r"built with OpenSSL ([\w.]+)", said)
-        found = {"nginx": nginx, "openssl": openssl}
-        return {"systemd": self.host.systemd_version(), **{k: v.group(1) if v else None for k, v in found.items()}}
 
     def damage(self, release: str, manifest: Json, config: Config, python: str) -> list[str]:
         """Return what is wrong with a release that stands, in words."""
@@ -2074,12 +2080,15 @@ class App:
     def activate(self, wanted: str, holder: Json | None = None) -> Json:
         settings = self.settings()
         with self.locked(holder):
-            self.mind(holder)
+            state = self.state()
+            if state.intent or wanted != state.current or wanted not in state.active:
+                self.mind(holder)  # where it serves already nothing moves
             if self.dry and RELEASE_ID.match(wanted) and not self.manifest(wanted):
                 return {"id": wanted, "changed": True, "msg": f"would activate {wanted}, once it is staged"}
             release = self.find(wanted)
             self.recover()
-            return self.go_to(release, "activate", settings)
+            answer = self.go_to(release, "activate", settings)
+            return {**answer, "lease": read_json(self.lease_file)}
 
     def rollback(self, wanted: str | None, holder: Json | None = None) -> Json:
         settings = self.settings()
@@ -2105,7 +2114,10 @@ class App:
         if self.dry or not any(plan):
             answer.update(current=state.current, previous=state.previous, active=list(state.active))
             answer.update(changed=any(plan) or bool(self.repairs))
-            return {**answer, "msg": f"would {how}: {release}" if any(plan) else f"{release} is current and serves"}
+            said = f"would {how}: {release}" if any(plan) else f"{release} is current and serves"
+            if not self.dry and self.has_site(settings):
+                said = str(self.verify(release)["msg"])
+            return {**answer, "msg": said}
         began = self.host.now()
         self.check_whole(release)
         self.open_socket(state, units)
@@ -2205,8 +2217,6 @@ class App:
 
     def recover_twin(self, state: State) -> None:
         """End a restart that was cut: start the release itself where only its twin serves, and stop the twin."""
-        if not self.twins():
-            return
         if state.current and state.current not in state.active and self.started([self.unit(state.current)]):
             self.warnings.append(f"{state.current} does not start again, a twin of it from a cut restart serves")
             return
@@ -2266,16 +2276,15 @@ class App:
             return unit, "it did not pass its gate" if unit in webs else f"{unit} does not start"
         pids = {unit: shown.get("MainPID", "0") for unit, shown in self.host.show(*units).items()}
         children = {unit: self.host.children(int(pids.get(unit, "0"))) for unit in webs}
-        end = self.host.now() + SETTLE_SECONDS
-        while self.host.now() < end:
+        end, died = self.host.now() + SETTLE_SECONDS, ""
+        while self.host.now() < end and not died:
             self.host.sleep(0.2)
-            for unit, shown in self.host.show(*units).items():
-                if shown.get("ActiveState") != "active" or shown.get("MainPID", "0") != pids[unit]:
-                    return unit, f"{unit} crashed right after it had started"
-            for unit, known in children.items():
-                if known - self.host.children(int(pids.get(unit, "0"))):
-                    return unit, "a worker died right after it had started"
-        return "", ""
+            lost = (unit for unit, known in children.items() if known - self.host.children(int(pids.get(unit, "0"))))
+            died = next(lost, "")
+        for unit, shown in self.host.show(*units).items():
+            if shown.get("ActiveState") != "active" or shown.get("MainPID", "0") != pids[unit]:
+                return unit, f"{unit} crashed right after it had started"
+        return (died, "a worker died right after it had started") if died else ("", "")
 
     def refuse(self, release: str, state: State, unit: str, since: float, why: str) -> NoReturn:
         """Stop a release that failed its gate, mark it, and let it speak for itself."""
@@ -2400,7 +2409,7 @@ class App:
         if left:
             self.host.systemctl("stop", *left)
             self.host.systemctl("reset-failed", *left)
-        if not state.intent:
+        if not state.intent and self.twins():
             self.recover_twin(state)
             state = self.state()
         for path in self.releases_dir.glob(".*"):
@@ -2436,28 +2445,32 @@ class App:
 
     def prune(self, keep: int | None) -> Json:
         count = int(self.settings().get("keep_releases", 5)) if keep is None else keep
-        if count < 1:
-            raise Usage("--keep wants 1 or more")
         with self.locked():
-            self.recover()
-            state, releases = self.state(), self.releases()
-            intent = [state.intent.to, state.intent.origin] if state.intent else []
-            linked = [state.current, state.previous, self.rollback_to(state, releases), *intent]
-            protected = [*filter(None, linked), *state.running, *state.jobs]
-            venvs = [path.name for path in self.venvs_dir.glob("*")]
-            plan = plan_pruning(releases, venvs, count, protected)
-            if not self.dry:
-                self.carry_out(plan)
-            gone = [f"{len(plan.releases)} release(s)"] if plan.releases else []
-            gone += [f"{len(plan.venvs)} virtualenv(s)"] if plan.venvs else []
-            does = "would remove" if self.dry else "removed"
-            return {
-                "removed": list(plan.releases),
-                "venvs": list(plan.venvs),
-                "repairs": self.repairs,
-                "changed": bool(gone or self.repairs),
-                "msg": f"{does} {' and '.join(gone)}" if gone else "nothing to remove",
-            }
+            return self.prune_to(count)
+
+    def prune_to(self, keep: int) -> Json:
+        """Remove what is older than the newest `keep` releases, under the lock."""
+        if keep < 1:
+            raise Usage("--keep wants 1 or more")
+        self.recover()
+        state, releases = self.state(), self.releases()
+        intent = [state.intent.to, state.intent.origin] if state.intent else []
+        linked = [state.current, state.previous, self.rollback_to(state, releases), *intent]
+        protected = [*filter(None, linked), *state.running, *state.jobs]
+        venvs = [path.name for path in self.venvs_dir.glob("*")]
+        plan = plan_pruning(releases, venvs, keep, protected)
+        if not self.dry:
+            self.carry_out(plan)
+        gone = [f"{len(plan.releases)} release(s)"] if plan.releases else []
+        gone += [f"{len(plan.venvs)} virtualenv(s)"] if plan.venvs else []
+        does = "would remove" if self.dry else "removed"
+        return {
+            "removed": list(plan.releases),
+            "venvs": list(plan.venvs),
+            "repairs": self.repairs,
+            "changed": bool(gone or self.repairs),
+            "msg": f"{does} {' and '.join(gone)}" if gone else "nothing to remove",
+        }
 
     def carry_out(self, plan: Pruning) -> None:
         for release in plan.releases:
@@ -2584,11 +2597,11 @@ def parser() -> Parser:
     stage = add(
         "stage",
         "put a release on this host; nothing that is served changes",
-        archive="a .tar.gz of the source; without: the one of --sha256, or of the current release",
+        archive="a .tar.gz of the source, - for standard input; without: that of --sha256, or of the current release",
     )
     stage.add_argument("--sha256", metavar="HEX", help="its checksum; alone, asks whether the archive is needed")
     stage.add_argument(
-        "--config", metavar="FILE", help="configuration, JSON, - for standard input; default: the current"
+        "--config", metavar="FILE", help="configuration, JSON, - for standard input, as a line; default: the current"
     )
     stage.add_argument(
         "--try",
@@ -2603,6 +2616,7 @@ def parser() -> Parser:
     lock = add("lock", "take the lease: no other rollout may stage until `unlock`")
     unlock = add("unlock", "end the lease")
     unlock.add_argument("--force", action="store_true", help="that of another rollout, which is dead")
+    unlock.add_argument("--keep", metavar="N", type=int, help="prune before, and keep so many releases")
     for command in (stage, activate, rollback, restart, lock, unlock):
         command.add_argument("--holder", metavar="JSON", help='the rollout: {"id", "by", "from", "pid", "since"}')
     add("verify", "ask through nginx whether this very release answers", id="default: the current release")
@@ -2660,24 +2674,30 @@ def text_of(path: str | None, stdin: IO[str]) -> str | None:
         raise Refused(f"{path} is not UTF-8 text") from None
 
 
+def piped(options: argparse.Namespace, stdin: IO[str]) -> tuple[Path | IO[bytes] | None, str | None]:
+    """Return archive and configuration of `stage`; both can come on standard input, the configuration as a line."""
+    if options.archive != "-":
+        return Path(options.archive) if options.archive else None, text_of(options.config, stdin)
+    raw = stdin.buffer  # type: ignore[attr-defined]  # of a text stream: the archive is none
+    try:
+        config = raw.readline().decode() if options.config == "-" else text_of(options.config, stdin)
+    except UnicodeError:
+        raise Refused("the configuration is not UTF-8 text") from None
+    return io.BytesIO(raw.read()), config
+
+
 def carry_out(options: argparse.Namespace, app: App, stdin: IO[str]) -> Json:
     tty = stdin.isatty() and sys.stdout.isatty()
     holder = parse_holder(getattr(options, "holder", None))
     commands: dict[str, Callable[[], Json]] = {
         "status": lambda: app.status(getattr(options, "drift", False)),
         "releases": app.list_releases,
-        "stage": lambda: app.stage(
-            Path(options.archive) if options.archive else None,
-            options.sha256,
-            text_of(options.config, stdin),
-            options.how,
-            holder,
-        ),
+        "stage": lambda: app.stage(*piped(options, stdin), options.sha256, options.how, holder),
         "activate": lambda: app.activate(options.id, holder),
         "rollback": lambda: app.rollback(options.id, holder),
         "restart": lambda: app.restart(holder),
         "lock": lambda: app.lock(holder),
-        "unlock": lambda: app.unlock(holder, options.force),
+        "unlock": lambda: app.unlock(holder, options.force, options.keep),
         "verify": lambda: app.verify(options.id),
         "bake": lambda: app.bake(options.seconds, Limits(options.max_errors, options.max_slower, options.min_requests)),
         "drain": lambda: app.drain(options.seconds),
@@ -2726,7 +2746,8 @@ def main(argv: Sequence[str], host: Host, stdin: IO[str], stdout: IO[str], stder
     if failure:
         code = failure.code
         answer = {"failed": True, "msg": failure.msg, "detail": failure.detail, "remedy": failure.remedy}
-        if app and base["command"] == "stage":  # what was refused has a lease all the same, or is refused for one
+        # what was refused has a lease all the same, or is refused for one
+        if app and base["command"] in ("stage", "activate"):
             answer["lease"] = read_json(app.lease_file)
     if as_json:
         stdout.write(json.dumps({**base, **answer, "warnings": warnings}) + "\n")

@@ -90,10 +90,6 @@ class FakeHost(flaskctl.Host):  # type: ignore[name-defined, misc]
             return done(0, TRACEBACK.replace("{id}", match.group(1)) if match else "", "")
         if argv[0] == "systemd-run":
             return self.run_systemd_run(argv)
-        if argv[0] == "nginx":
-            return done(
-                0, "", "nginx version: nginx/1.22.1\nbuilt with OpenSSL 3.0.15 3 Sep (running with OpenSSL 3.0.20 7)"
-            )
         if argv[1:3] == ["-m", "venv"]:
             (Path(argv[3]) / "bin").mkdir()
             (Path(argv[3]) / "bin" / "python").write_text("")
@@ -230,9 +226,10 @@ class Result:
         return f"rc={self.rc}\n{self.out}\n{self.err}"
 
 
-def call(host: FakeHost, *argv: str, stdin: str = "") -> Result:
+def call(host: FakeHost, *argv: str, stdin: str | bytes = "") -> Result:
     out, err = io.StringIO(), io.StringIO()
-    rc = flaskctl.main(list(argv), host, io.StringIO(stdin), out, err)
+    given = io.TextIOWrapper(io.BytesIO(stdin.encode() if isinstance(stdin, str) else stdin), "utf-8")
+    rc = flaskctl.main(list(argv), host, given, out, err)
     return Result(rc, out.getvalue(), err.getvalue())
 
 

@@ -141,6 +141,18 @@ def test_too_few_requests_are_not_judged(host: FakeHost, baked: Callable[..., An
     assert result.rc == 0 and not result.json["judged"] and "too few requests to judge, 119" in result.json["msg"]
 
 
+def test_where_there_was_too_little_to_compare_with_nobody_waits(host: FakeHost, baked: Callable[..., Any]) -> None:
+    clocks: list[float] = []
+
+    def new(when: float) -> dict[str, Any]:
+        clocks.append(host.clock)
+        return entry(when, 500)
+
+    result = baked(entry, new, "--min-requests", "120")
+    assert result.rc == 0 and not result.json["judged"] and host.clock == clocks[0]
+    assert "too few requests in the 60 s before to judge by, 120 are wanted: 0 of 119 failed" in result.json["msg"]
+
+
 def test_a_release_that_was_rolled_back_meanwhile_is_not_judged_by_anothers_traffic(
     host: FakeHost, baked: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

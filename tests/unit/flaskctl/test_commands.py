@@ -58,8 +58,8 @@ def test_stage_answers_all_that_the_role_asks_for(host: FakeHost, stage: Stage) 
         "active": [], "socket": {"active": True, "enabled": True, "stale": False}, "service": {"enabled": True},
         "staged": True, "tried": False, "lease": None, "verified": False, "archive_needed": False, "repairs": [],
         "releases": [release],
-        "nginx": "1.22.1", "openssl": "3.0.20", "systemd": 252, "python": "3.11", "ipv6": False,
-        "venv": {"key": answer["venv"]["key"], "built": False}, "msg": f"{release} is staged", "warnings": [],
+        "python": "3.11", "venv": {"key": answer["venv"]["key"], "built": False}, "msg": f"{release} is staged",
+        "warnings": [],
     }  # fmt: skip
 
 
@@ -212,6 +212,32 @@ def test_a_corrupt_archive_is_known_by_its_checksum_and_a_missing_one_by_its_nam
     assert result.rc == 1 and f"{path} is corrupt" in result.err
     result = call(host, "hello", "stage", str(tmp_path / "gone.tar.gz"), "--config", "-", "--json", stdin=config())
     assert result.rc == 1 and "gone.tar.gz: No such file" in result.json["msg"]
+
+
+def test_archive_and_configuration_can_both_come_on_standard_input(host: FakeHost, tmp_path: Path) -> None:
+    path = archive(tmp_path / "x.tar.gz", {"app.py": "x\n" * 100, "requirements.txt": "flask==3.0.3\n"})
+    words = ("hello", "stage", "--config", "-", "--json")
+    by_name = call(host, *words, str(path), stdin=config()).json["id"]
+    piped = call(host, *words, "-", stdin=config().encode() + b"\n" + path.read_bytes())
+    assert (piped.rc, piped.json["id"], piped.json["changed"]) == (0, by_name, False)
+    (tmp_path / "config.json").write_text(config())
+    words = ("hello", "stage", "--config", str(tmp_path / "config.json"), "--json")
+    assert call(host, *words, "-", stdin=path.read_bytes()).json["id"] == by_name
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (b"", "the configuration is not JSON"),
+        (b"\xff\n", "the configuration is not UTF-8 text"),
+        (b"{}\nno archive", "the archive is truncated or corrupt"),
+        (b"{}\n", "the archive is truncated or corrupt"),
+    ],
+)
+def test_what_is_wrong_with_standard_input_is_named(host: FakeHost, given: bytes, says: str) -> None:
+    result = call(host, "hello", "stage", "-", "--config", "-", stdin=given)
+    assert result.rc == 1 and says in result.err
+    assert not [*(base(host) / "releases").glob("*")]
 
 
 def test_a_failed_build_leaves_no_release_and_no_virtualenv_and_hides_the_indexs_password(
@@ -676,6 +702,23 @@ def test_prune_keeps_what_serves_what_a_rollback_needs_and_their_virtualenvs(hos
     again = call(host, "hello", "prune", "--keep", "1", "--json").json
     assert (again["changed"], again["msg"]) == (False, "nothing to remove")
     assert call(host, "hello", "prune", "--keep", "0").rc == 2
+
+
+def test_the_end_of_a_rollout_prunes_and_ends_the_lease_in_one_call(host: FakeHost, stage: Stage) -> None:
+    holder, other = ('{"id": "1.2.3", "by": "ada"}', '{"id": "4.5.6", "by": "bob"}')
+    releases = [stage(version) for version in ("v1", "v2", "v3", "v4")]
+    for release in releases:
+        call(host, "hello", "activate", release, "--holder", holder)
+    there = base(host) / "releases"
+    assert call(host, "hello", "unlock", "--holder", other, "--keep", "2").rc == 75 and len([*there.iterdir()]) == 4
+    dry = call(host, "hello", "unlock", "--holder", holder, "--keep", "2", "--dry-run", "--json").json
+    assert dry["changed"] and len(dry["removed"]) == len([*there.iterdir()]) - 2 == 2
+    done = call(host, "hello", "unlock", "--holder", holder, "--keep", "2", "--json").json
+    assert done["removed"] == dry["removed"] and done["msg"] == "the lease is over; removed 2 release(s)"
+    assert sorted(path.name for path in there.iterdir()) == sorted(releases[2:])
+    again = call(host, "hello", "unlock", "--holder", holder, "--keep", "2", "--json").json
+    assert (again["changed"], again["msg"]) == (False, "there is no lease; nothing to remove")
+    assert call(host, "hello", "unlock", "--holder", holder, "--keep", "0").rc == 2
 
 
 def test_a_dry_run_of_prune_and_remove_only_tells(host: FakeHost, stage: Stage) -> None:

@@ -72,6 +72,20 @@ def test_each_step_of_a_rollout_is_a_sign_of_life(host: FakeHost, stage: Stage) 
     assert call(host, "hello", "activate", two, "--holder", BOB).rc == 75
 
 
+def test_an_activation_takes_the_lease_only_where_something_moves_and_tells(host: FakeHost, stage: Stage) -> None:
+    one = stage("v1")
+    words = ("hello", "activate", one, "--holder", ADA, "--json")
+    assert call(host, *words).json["lease"]["id"] == "r1"
+    assert call(host, "hello", "unlock", "--holder", ADA).rc == 0
+    assert call(host, *words).json["lease"] is None, "it serves, and was only asked"
+    host.set_unit(f"hello@{one}.service", ActiveState="inactive")
+    assert call(host, *words).json["lease"]["id"] == "r1"
+    two = stage("v2")
+    host.broken[two] = "import"
+    refused = call(host, "hello", "activate", two, "--holder", ADA, "--json")
+    assert refused.rc == 1 and refused.json["lease"]["id"] == "r1"
+
+
 def test_a_stage_takes_the_lease_only_for_a_release_that_does_not_serve(
     host: FakeHost, stage: Stage, tmp_path: Path
 ) -> None:

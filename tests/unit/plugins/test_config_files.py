@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.flaskfleet.web.plugins.modules import config_files
 
 Answer = dict[str, Any]
@@ -33,7 +32,7 @@ class Cut(BaseException):
 class Host:
     """A directory as /etc, a validator that refuses `bad`, and a program that reads the files when it is told to."""
 
-    def __init__(self, root: Path, run_module: Callable[..., Answer]) -> None:
+    def __init__(self, root: Path, run_program: Callable[..., Answer]) -> None:
         self.etc = root / "etc"
         self.site = self.etc / "available" / "hello.conf"
         self.enabled = self.etc / "enabled" / "hello.conf"
@@ -43,7 +42,7 @@ class Host:
         self.running = root / "running"
         self.log: list[str] = []
         self.apply_works: Callable[[], bool] = lambda: True
-        self.run_module = run_module
+        self.run_program = run_program
         for path in (self.site, self.enabled):
             path.parent.mkdir(parents=True)
         self.site.write_text(OLD)
@@ -70,7 +69,7 @@ class Host:
             "apply": ["reload-all"],
             **more,
         }
-        return self.run_module(config_files, arguments, check=check)
+        return self.run_program(config_files, arguments, check=check)
 
     def tree(self, times: bool = True, root: Path | None = None) -> dict[str, tuple[Any, ...]]:
         """Return everything below /etc: kind, mode, owner, content, and when it was written."""
@@ -106,12 +105,12 @@ class Host:
 
 
 @pytest.fixture
-def host(tmp_path: Path, run_module: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
+def host(tmp_path: Path, run_program: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
     """Return a host with the files of an app in their old form."""
     monkeypatch.setattr(config_files, "STATE_DIRECTORY", str(tmp_path / "run"))
     monkeypatch.setattr(config_files, "RECORD", str(tmp_path / "lib" / "flaskfleet" / "files.json"))
     monkeypatch.setattr(os, "fsync", lambda handle: None)
-    host = Host(tmp_path, run_module)
+    host = Host(tmp_path, run_program)
     monkeypatch.setattr(config_files.Transaction, "command", lambda self, argv: host.command(argv))
     yield host
     assert not list(tmp_path.rglob("*.flaskfleet-new")), "a file that was being written is left"
@@ -492,11 +491,42 @@ def test_a_file_that_never_was_is_never_seen_half_written(host: Host, monkeypatc
     assert seen and all(name.startswith(".") for name in seen)
 
 
-def test_the_hosts_log_gets_the_paths_and_not_the_contents(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    logged: list[str] = []
-    monkeypatch.setattr(AnsibleModule, "log", lambda module, message, *_more, **_named: logged.append(message))
-    host.run("a long text\n")
-    assert str(host.site) in logged[0] and "a long text" not in str(logged)
+# what comes later
+
+
+def test_a_preview_tells_whether_a_later_task_would_change_anything_and_changes_nothing(host: Host) -> None:
+    later: Answer = {
+        "files": [{"path": str(host.site), "content": NEW}],
+        "validate": ["check-all"],
+        "apply": ["reload-all"],
+    }
+
+    def ask() -> bool:
+        answer = host.run(files=[], validate=None, apply=None, preview=later)
+        assert answer["changed"] is False and host.calls() == []
+        return bool(answer["preview_changed"])
+
+    assert ask() is True and host.site.read_text() == OLD
+    host.run(**later)
+    host.calls()
+    assert ask() is False
+    assert "preview_changed" not in host.run()
+
+
+def test_a_preview_knows_of_a_run_that_was_cut_before_it_was_applied(host: Host) -> None:
+    later: Answer = {
+        "files": [{"path": str(host.site), "content": NEW}],
+        "validate": ["check-all"],
+        "apply": ["reload-all"],
+    }
+    host.run(**later)
+    config_files.Marker(later["validate"], later["apply"]).save([], [])
+    assert host.run(files=[], validate=None, apply=None, preview=later)["preview_changed"] is True
+
+
+def test_a_preview_of_the_same_path_is_refused(host: Host) -> None:
+    same = [{"path": str(host.site), "content": NEW}]
+    assert "is listed twice" in host.run(files=same, preview={"files": same})["msg"]
 
 
 # what is noted

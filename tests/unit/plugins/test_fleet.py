@@ -55,20 +55,26 @@ def test_batches_are_as_serial_makes_them(sizes: list[Any], count: int, expected
 SERVES = {"app": "hello", "id": NEW, "current": NEW, "verified": True}
 
 
+RUNS = {"app": "hello", "services": {"nginx.service": {"active": True, "enabled": True}}}
+STOPPED = {"app": "hello", "services": {"nginx.service": {"active": False, "enabled": True}}}
+STAYS = {"changed": False, "preview_changed": False}
+
+
 @pytest.mark.parametrize(
-    ("site", "waits"),
+    ("contact", "installed", "staged", "waits"),
     [
-        ({"changed_paths": [], "applied": False}, False),
-        ({"changed_paths": ["/etc/nginx/sites-available/hello.conf"], "applied": True}, True),
-        # a cut run has written the site, and nginx has not read it yet
-        ({"changed_paths": [], "applied": True}, True),
-        # nobody looked: the release does not answer, or nginx does not run
-        ({"skipped": True, "changed": False}, True),
-        ({}, True),
+        (RUNS, STAYS, SERVES, False),
+        (RUNS, {**STAYS, "preview_changed": True}, SERVES, True),
+        (RUNS, {}, SERVES, True),
+        (STOPPED, STAYS, SERVES, True),
+        (RUNS, STAYS, {**SERVES, "verified": False}, True),
     ],
 )
-def test_a_host_where_nothing_is_to_be_switched_is_in_no_batch(site: dict[str, Any], waits: bool) -> None:
-    hosts = {"web1": host(staged=SERVES, unchanged=site), "web2": host(staged=STAGED), "web3": host(staged=STAGED)}
+def test_a_host_where_nothing_is_to_be_switched_is_in_no_batch(
+    contact: dict[str, Any], installed: dict[str, Any], staged: dict[str, Any], waits: bool
+) -> None:
+    first = host(contact=contact, installed=installed, staged=staged)
+    hosts = {"web1": first, "web2": host(staged=STAGED), "web3": host(staged=STAGED)}
     found = looked(hosts, batches=[1, "100%"], deploy=True)
     assert found["batches"] == ([["web1"], ["web2", "web3"]] if waits else [["web2"], ["web3"]])
     # it is still the one that has migrated for the others
@@ -76,7 +82,7 @@ def test_a_host_where_nothing_is_to_be_switched_is_in_no_batch(site: dict[str, A
 
 
 def test_a_rollback_switches_hosts_that_a_deployment_would_leave_alone() -> None:
-    settled = host(staged=SERVES, unchanged={"changed_paths": [], "applied": False})
+    settled = host(contact=RUNS, installed=STAYS, staged=SERVES)
     assert looked({"web1": settled})["batches"] == [["web1"]]
     assert looked({"web1": settled}, deploy=True)["batches"] == []
 

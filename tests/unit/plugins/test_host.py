@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import pwd
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,34 +34,29 @@ UnitFileState=enabled
 class Tools:
     """A host whose tools say what they are told to."""
 
-    def __init__(self, root: Path, run_module: RunModule, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.bin, self.run_module = root / "bin", run_module
+    def __init__(self, root: Path, run_program: RunModule, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.bin, self.run_program = root / "bin", run_program
         self.bin.mkdir()
         (root / "os-release").write_text(DEBIAN)
         (root / "systemd").mkdir()
         monkeypatch.setattr(host, "OS_RELEASE", str(root / "os-release"))
         monkeypatch.setattr(host, "SYSTEMD", str(root / "systemd"))
-        monkeypatch.setattr(
-            host.AnsibleModule, "get_bin_path", lambda _self, name: str(self.bin / name) if self.has(name) else None
-        )
-        monkeypatch.setenv("PATH", f"{self.bin}:{os.environ['PATH']}")
+        monkeypatch.setenv("PATH", str(self.bin))
+        monkeypatch.setattr(host, "ROOTS_PATH", "")
 
-    def has(self, name: str) -> bool:
-        return (self.bin / name).exists()
-
-    def says(self, name: str, out: str, code: int = 0) -> None:
+    def says(self, name: str, out: str, code: int = 0, to: str = "") -> None:
         """Let a program print this and end with the code."""
         (self.bin / f"{name}.out").write_text(out)
-        (self.bin / name).write_text(f"#!/bin/sh\ncat {self.bin}/{name}.out\nexit {code}\n")
+        (self.bin / name).write_text(f"#!/bin/sh\n/bin/cat {self.bin}/{name}.out {to}\nexit {code}\n")
         (self.bin / name).chmod(0o755)
 
     def ask(self, **arguments: Any) -> Answer:
-        return self.run_module(host, arguments)
+        return self.run_program(host, arguments)
 
 
 @pytest.fixture
-def tools(tmp_path: Path, run_module: RunModule, monkeypatch: pytest.MonkeyPatch) -> Tools:
-    return Tools(tmp_path, run_module, monkeypatch)
+def tools(tmp_path: Path, run_program: RunModule, monkeypatch: pytest.MonkeyPatch) -> Tools:
+    return Tools(tmp_path, run_program, monkeypatch)
 
 
 @pytest.mark.parametrize(
@@ -95,15 +90,45 @@ def test_a_package_that_is_only_half_there_is_missing(tools: Tools) -> None:
     assert answer["missing_packages"] == ["python3", "old", "unknown"]
 
 
-def test_a_service_is_to_be_started_unless_it_runs_and_starts_at_boot(tools: Tools) -> None:
+def test_of_a_service_it_is_told_whether_it_runs_and_whether_it_starts_at_boot(tools: Tools) -> None:
     tools.says("systemctl", SHOWN)
     units = ["nginx.service", "cron.service", "dead.service", "unknown.service"]
-    assert tools.ask(services=units)["services_to_start"] == units[1:]
+    assert {name: tuple(unit.values()) for name, unit in tools.ask(services=units)["services"].items()} == {
+        "nginx.service": (True, True),
+        "cron.service": (True, False),
+        "dead.service": (False, True),
+        "unknown.service": (False, False),
+    }
+
+
+@pytest.mark.parametrize(
+    ("said", "nginx", "openssl"),
+    [
+        ("nginx version: nginx/1.22.1\nbuilt with OpenSSL 3.0.8 7 Feb 2023\n", "1.22.1", "3.0.8"),
+        ("nginx/1.18.0 (Ubuntu)\nbuilt with OpenSSL 3.0.2 (running with OpenSSL 3.0.17 1)\n", "1.18.0", "3.0.17"),
+        ("", None, None),
+    ],
+)
+def test_nginx_tells_its_version_and_that_of_the_library_it_runs_with(
+    tools: Tools, said: str, nginx: str | None, openssl: str | None
+) -> None:
+    tools.says("nginx", said, to=">&2")
+    answer = tools.ask()
+    assert (answer["nginx"], answer["openssl"]) == (nginx, openssl)
 
 
 def test_where_the_tools_are_missing_so_is_everything(tools: Tools) -> None:
     answer = tools.ask(packages=["nginx"], services=["nginx.service"])
-    assert (answer["missing_packages"], answer["services_to_start"]) == (["nginx"], ["nginx.service"])
+    assert answer["missing_packages"] == ["nginx"] and answer["nginx"] is None
+    assert answer["services"] == {"nginx.service": {"active": False, "enabled": False}}
+
+
+def test_the_ports_are_those_on_which_something_listens() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            found = host.ports(Path("/proc/net/tcp").read_text())
+            assert port in found and client.getsockname()[1] not in found
 
 
 def test_a_user_is_told_with_home_and_shell_and_one_that_is_not_there_is_not(tools: Tools) -> None:

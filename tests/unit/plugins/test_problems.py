@@ -9,7 +9,13 @@ from typing import Any
 import pytest
 import yaml
 from ansible.parsing.dataloader import DataLoader
-from ansible_collections.flaskfleet.web.plugins.filter.problems import GUNICORN_SETTINGS, PREFIX, RULES, problems
+from ansible_collections.flaskfleet.web.plugins.filter.problems import (
+    GUNICORN_SETTINGS,
+    PREFIX,
+    RULES,
+    host_problems,
+    problems,
+)
 
 ROLE = Path(__file__).parents[3] / "roles" / "flask_gunicorn_nginx"
 GOOD: dict[str, Any] = {"name": "hello", "source": "/srv/code/hello", "default_server": True}
@@ -506,3 +512,30 @@ def test_values_as_ansible_reads_them_from_a_file_are_judged_like_plain_ones() -
 def test_a_play_with_batches_of_its_own_is_refused() -> None:
     (text,) = problems({PREFIX + option: value for option, value in GOOD.items()}, KNOWN, serial=True)
     assert "sets serial" in text and f"{PREFIX}batches" in text
+
+
+SERVES = {
+    "debian": True,
+    "systemd": True,
+    "distribution": "Debian GNU/Linux 12 (bookworm)",
+    "services": {"hello.socket": {"active": True, "enabled": True}},
+    "listening": [22, 80, 5000],
+}
+
+
+@pytest.mark.parametrize(
+    ("contact", "port", "words"),
+    [
+        (SERVES, 5000, ()),
+        (SERVES, "5000", ()),
+        ({**SERVES, "debian": False, "distribution": "Fedora 42"}, 5000, ("web1 is Fedora 42, with systemd",)),
+        ({**SERVES, "systemd": False}, 5000, ("without systemd",)),
+        (SERVES, 5001, ("On web1 hello.socket does not listen on port 5001", "systemctl stop hello.socket 'hello@*")),
+        ({**SERVES, "services": {"hello.socket": {"active": False, "enabled": True}}}, 5001, ()),
+        # to be removed: where it listens is all the same
+        (SERVES, None, ()),
+    ],
+)
+def test_a_host_that_cannot_have_the_app_is_named(contact: dict[str, Any], port: Any, words: tuple[str, ...]) -> None:
+    found = host_problems(contact, "web1", "hello", port)
+    assert len(found) == bool(words) and all(word in found[0] for word in words)

@@ -1,0 +1,32 @@
+# Copyright: Flask Fleet contributors
+# SPDX-License-Identifier: MIT
+"""`config_files` on the control node: its program goes to the host through standard input."""
+
+from __future__ import annotations
+
+from ansible_collections.flaskfleet.web.plugins.plugin_utils.piped import ProgramAction
+
+ENTRY = {
+    "path": {"type": "str", "required": True},
+    "content": {"type": "str"},
+    "link": {"type": "str"},
+    "regexp": {"type": "str"},
+    "replace": {"type": "str"},
+    "aside": {"type": "str"},
+    "state": {"type": "str", "choices": ["present", "absent", "aside", "back"], "default": "present"},
+    "mode": {"type": "str", "default": "0644"},
+    "owner": {"type": "str"},
+    "group": {"type": "str"},
+}
+SET = {
+    "files": {"type": "list", "elements": "dict", "required": True, "options": ENTRY},
+    "validate": {"type": "list", "elements": "str"},
+    "apply": {"type": "list", "elements": "str"},
+}
+
+
+class ActionModule(ProgramAction):  # type: ignore[misc]
+    """Nothing but what every such action does."""
+
+    MODULE = "config_files"
+    SPEC = {**SET, "preview": {"type": "dict", "options": SET}}

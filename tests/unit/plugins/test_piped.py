@@ -1,0 +1,53 @@
+"""Programs that go to the host through standard input, run here by this machine's Python."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible.errors import AnsibleActionFail
+from ansible_collections.flaskfleet.web.plugins.action import config_files, host
+from ansible_collections.flaskfleet.web.plugins.plugin_utils import piped
+
+Here = Callable[..., Any]
+
+
+@pytest.mark.parametrize("pipelining", [True, False])
+def test_a_program_is_run_with_its_options_and_answers(here: Here, pipelining: bool) -> None:
+    action = here(host, {"packages": "nginx, python3", "users": ["root"]}, pipelining=pipelining)
+    answer = action.run()
+    assert answer["users"]["root"]["home"] == "/root" and answer["changed"] is False
+    # a connection that takes no standard input gets a file, in a directory that goes with the task
+    assert action.sent == ([] if pipelining else [f"{action.root}/stdin"])
+    assert len(action.commands) == 1 and action.commands[0].startswith("COLOUR=blue LC_ALL=C.UTF-8 /usr/bin/python3")
+
+
+def test_check_mode_is_told_to_the_program(here: Here, tmp_path: Path) -> None:
+    path, preview = tmp_path / "x", {"files": [{"path": str(tmp_path / "y"), "content": "ü\udcff\n"}]}
+    options = {"files": [{"path": str(path), "content": "x\n"}], "preview": preview}
+    answer = here(config_files, options, check=True).run()
+    assert answer["changed"] and answer["preview_changed"] and not path.exists()
+
+
+def test_a_failure_of_the_program_is_one_of_the_task(here: Here) -> None:
+    answer = here(config_files, {"files": [{"path": "relative", "content": "x"}]}).run()
+    assert answer["failed"] and answer["changed"] is False and "relative is not an absolute" in answer["msg"]
+
+
+def test_options_that_there_are_not_are_refused(here: Here) -> None:
+    with pytest.raises(AnsibleActionFail, match="Unsupported parameters"):
+        here(host, {"colour": "blue"}).run()
+
+
+def test_a_program_that_dies_shows_all_that_was_said(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(piped, "STUB", "print('half'); raise SystemExit('a bug')")
+    answer = here(host, {}).run()
+    assert answer["failed"] and answer["msg"] == "host ended with exit code 1 and gave no answer.\n\na bug\nhalf"
+
+
+def test_a_host_without_python_is_told_what_to_install(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(piped, "PYTHON", "/nowhere/python3")
+    answer = here(host, {}).run()
+    assert answer["failed"] and "apt-get install python3" in answer["msg"]
