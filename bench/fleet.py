@@ -1,9 +1,10 @@
 """The bench: N hosts over SSH, this role and a plain playbook timed side by side. `make bench-fleet`.
 
 Each side has hosts of its own. First deploys are timed on a few hosts, because each of them installs its virtualenv
-with the cores of this one machine; no-op runs and code-only releases on growing numbers of hosts. A round runs both
-sides, one after the other, in changing order, and every run is judged: a no-op changes nothing, and after a release
-every host answers with the new version. BENCH="--sizes 2,4 --repeats 1" make bench-fleet is a short form.
+with the cores of this one machine; no-op runs and code-only releases on growing numbers of hosts, and on all of them a
+release while the first host has visitors, so that its traffic is compared. A round runs both sides, one after the
+other, in changing order, and every run is judged: a no-op changes nothing, and after a release every host answers with
+the new version. BENCH="--sizes 2,4 --repeats 1" make bench-fleet is a short form.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator, Sequence
@@ -30,7 +32,9 @@ from tools.run import CACHE, LOGS, ROOT, Problem, main, seconds, short, tail
 
 SIDES = ("fleet", "plain")
 PLAYBOOKS = {"fleet": "site.yml", "plain": "bench/baseline/site.yml"}
-KINDS = ("no-op", "release", "first deploy")
+KINDS = ("no-op", "release", "release with visitors", "first deploy")
+PACE = 0.1  # seconds from one visit to the next
+BEFORE = 12.0  # seconds of visits before a run: longer than what is compared with, flask_gunicorn_nginx_rollout.bake
 REPORT = CACHE / "reports" / "bench-fleet.json"
 
 
@@ -141,7 +145,9 @@ class Bench:
     def measure(self, kind: str, which: slice, repeat: int) -> None:
         """One round: both sides, one after the other, in an order that changes."""
         for side in SIDES if repeat % 2 == 0 else SIDES[::-1]:
-            self.add(self.play(side, kind, self.machines[side][which]))
+            machines = self.machines[side][which]
+            with visitors(machines[0]) if kind == "release with visitors" else contextlib.nullcontext():
+                self.add(self.play(side, kind, machines))
 
     def add(self, sample: Sample) -> None:
         """Keep a measurement and say it."""
@@ -175,6 +181,26 @@ class Bench:
 
 
 @contextlib.contextmanager
+def visitors(machine: Machine) -> Iterator[None]:
+    """Have a host visited, from a while before on. What they see is not counted here: tests/integration does."""
+    left = threading.Event()
+
+    def visit() -> None:
+        while not left.wait(PACE):
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"http://{machine.address}/", timeout=5) as page:
+                page.read()
+
+    thread = threading.Thread(target=visit, daemon=True)
+    thread.start()
+    time.sleep(BEFORE)
+    try:
+        yield
+    finally:
+        left.set()
+        thread.join()
+
+
+@contextlib.contextmanager
 def alone(lock: str) -> Iterator[None]:
     """Hold the lock that the jobs of a shared machine agreed on; nothing without one."""
     if not lock:
@@ -205,6 +231,8 @@ def run(bench: Bench, options: argparse.Namespace) -> None:
             for size in releases:
                 bench.workshop.change(f"{repeat}.{size}")
                 bench.measure("release", slice(size), repeat)
+            bench.workshop.change(f"{repeat}.visited")
+            bench.measure("release with visitors", slice(max(releases)), repeat)
             if repeat == options.repeats - 1:
                 bench.workshop.change("counted")
                 for side in SIDES:
