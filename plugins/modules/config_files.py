@@ -46,7 +46,7 @@ options:
       path:
         description:
           - The absolute path. Directories that are missing above it are made with mode V(0755).
-        type: path
+        type: str
         required: true
       content:
         description:
@@ -69,7 +69,7 @@ options:
       aside:
         description:
           - Where the file waits with O(files[].state=aside), and comes back from with O(files[].state=back).
-        type: path
+        type: str
       state:
         description:
           - V(present) needs exactly one of O(files[].content), O(files[].link) and O(files[].regexp).

@@ -213,6 +213,7 @@ def test_a_try_has_the_whole_unit_but_its_socket_and_its_second_chance(systemd: 
     assert not [setting for setting in found if setting.startswith(("Sockets", "Restart", "ExecStart"))]
     assert ("ExecPaths=/usr /srv/hello" in found) == (systemd > 247)
     assert "--setenv=FLASKFLEET_TRY=import" in argv and "--wait" not in argv and "--collect" not in argv
+    assert found[-1] == "KillSignal=SIGQUIT", "nobody is connected: it is stopped at once"
     assert argv[argv.index("--") + 1 :] == [f"/srv/hello/releases/{A}/venv/bin/python", "-m", "gunicorn"]
 
 
