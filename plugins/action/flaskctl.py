@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.common.text.converters import to_bytes
@@ -71,7 +72,7 @@ class ActionModule(PipedAction):  # type: ignore[misc]
         if wrong:
             return {**result, "failed": True, "msg": f"{wrong}."}
         src = "" if self._task.check_mode else params["src"]
-        archive = content(src) if src and os.path.getsize(src) <= SMALL else None
+        archive = Path(src).read_bytes() if src and os.path.getsize(src) <= SMALL else None
         answer = self.ask(params, archive)
         over = takeover(params, answer) if answer.get("failed") else ""
         if over:
@@ -101,12 +102,6 @@ class ActionModule(PipedAction):  # type: ignore[misc]
         if prepared:
             result["diff"] = {"prepared": prepared}
         return {key: value for key, value in result.items() if key != "warnings" or value}
-
-
-def content(path: str) -> bytes:
-    """Return the bytes of a file."""
-    with open(path, "rb") as file:
-        return file.read()
 
 
 def takeover(arguments: Mapping[str, Any], answer: Mapping[str, Any]) -> str:
