@@ -323,6 +323,11 @@ def venv_key(python: str, machine: str, source: Wants, server_requirements: str)
     return f"cpython-{python.replace('.', '')}-{machine}-{hashlib.sha256(canonical(texts)).hexdigest()[:12]}"
 
 
+def venv_base(name: str) -> str:
+    """Return the key of a virtualenv: KEY.2 is made where KEY is damaged and a release runs from it."""
+    return name.partition(".")[0]
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # 2. Archives and trees
 # ---------------------------------------------------------------------------------------------------------------------
@@ -440,11 +445,15 @@ def stream_sha256(file: IO[bytes]) -> str:
     return digest.hexdigest()
 
 
-def mirror(source: Path, dest: Path) -> None:
-    """Make `dest` hold what `source` holds, file by file, each in one step: an app that runs from there misses none."""
+def mirror(source: Path, dest: Path, stays: Callable[[str], bool]) -> None:
+    """Make `dest` hold what `source` holds, file by file, each in one step: an app that runs from there misses none.
+
+    `stays`: whether something in `dest` that `source` does not hold is left there.
+    """
     wanted, found = inventory(source), inventory(dest)
     for name in sorted(set(found) - set(wanted)):
-        erase(dest / name)
+        if not stays(name.rstrip("/")):
+            erase(dest / name)
     for name in sorted(name for name in wanted if found.get(name) != wanted[name]):
         if name.endswith("/"):
             (dest / name).mkdir(exist_ok=True)
@@ -661,9 +670,9 @@ def plan_pruning(releases: Sequence[Release], venvs: Iterable[str], keep: int, p
     newest = sorted(releases, key=lambda release: (release.when, release.id), reverse=True)
     kept = {release.id for release in [r for r in newest if not r.refused][:keep]}
     kept |= {release.id for release in [r for r in newest if r.refused][:1]} | set(protected)
-    used = {release.venv for release in releases if release.id in kept}
+    used = {venv_base(release.venv) for release in releases if release.id in kept}
     gone = tuple(release.id for release in reversed(newest) if release.id not in kept)
-    return Pruning(gone, tuple(sorted(set(venvs) - used)))
+    return Pruning(gone, tuple(sorted(venv for venv in venvs if venv_base(venv) not in used)))
 
 
 def essence(journal: str, limit: int = 30) -> str:
@@ -709,6 +718,27 @@ def service_settings(unit: str, texts: Iterable[str], systemd: int) -> Iterator[
             section = line.strip()
         elif section == "[Service]" and equals and key[0] not in "#;" and KNOWN_SINCE.get(key, 0) <= systemd:
             yield key, specified(unit, value)
+
+
+def mount_points(settings: Iterable[tuple[str, str]]) -> list[str]:
+    """Return where the settings of a unit mount something: systemd makes these paths on the host where they are not."""
+    found = []
+    for key, value in settings:
+        if key not in ("BindPaths", "BindReadOnlyPaths", "MountImages", "TemporaryFileSystem"):
+            continue
+        words = shlex.shlex(value, posix=True)
+        words.whitespace_split, words.escape, words.commenters = True, "", ""
+        with contextlib.suppress(ValueError):  # a quote without an end: systemd takes nothing of it either
+            for word in words:
+                fields = [part.replace("\\:", ":") for part in re.split(r"(?<!\\):", word.lstrip("-+"))]
+                here = 0 if key == "TemporaryFileSystem" or len(fields) < 2 or not fields[1] else 1
+                found.append(os.path.normpath(fields[here]))
+    return found
+
+
+def lies_on(path: str, points: Iterable[str]) -> bool:
+    """Return whether a path is one of the mount points, leads to one, or lies below one."""
+    return any(f"{point}/".startswith(f"{path}/") or f"{path}/".startswith(f"{point}/") for point in points)
 
 
 def literally(command: Sequence[str], systemd: int) -> list[str]:
@@ -965,6 +995,7 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 # ---------------------------------------------------------------------------------------------------------------------
 
 Units = dict[str, dict[str, str]]  # properties by unit name
+STOPPED = ("inactive", "failed")  # ActiveState
 
 
 class Done(NamedTuple):
@@ -1041,9 +1072,25 @@ class Host:
     def systemctl(self, *args: str) -> Done:
         return self.run(["systemctl", *args])
 
+    def each(self, verb: str, *units: str) -> dict[str, str]:
+        """Start, stop or restart units, and return by unit the words of systemd for each that it refused.
+
+        In one call a unit that cannot be loaded holds all others back (systemd 262). They start or stop side by side
+        all the same: the calls that wait come when all have been asked.
+        """
+        for unit in units if len(units) > 1 and verb != "restart" else ():
+            self.systemctl(verb, "--no-block", unit)
+        done = {unit: self.systemctl(verb, unit) for unit in units}
+        return {unit: found.err.strip() for unit, found in done.items() if found.rc}
+
+    def up(self, *units: str) -> list[str]:
+        """Return which of the units are not stopped: starting and stopping ones too."""
+        shown = self.show(*units) if units else {}
+        return [unit for unit in units if shown.get(unit, {}).get("ActiveState", "inactive") not in STOPPED]
+
     def show(self, *units: str) -> Units:
         """Return what systemd says of the units that match the names or patterns, in one call."""
-        wanted = "Id,ActiveState,Result,UnitFileState,MainPID,NeedDaemonReload"
+        wanted = "Id,LoadState,LoadError,ActiveState,Result,UnitFileState,MainPID,NeedDaemonReload"
         found: Units = {}
         for block in self.systemctl("show", f"--property={wanted}", "--", *units).out.split("\n\n"):
             unit = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
@@ -1182,15 +1229,17 @@ class App:
         return sorted(found, key=lambda release: (release.when, release.id), reverse=True)
 
     def units(self, *more: str) -> Units:
-        patterns = ("@*.service", ".*@*", ".try-*.service", ".twin-*.service")
-        return self.host.show(self.socket, *more, f"{self.name}.service", *(f"{self.name}{end}" for end in patterns))
+        return self.host.show(self.socket, *more, f"{self.name}.service", *self.unit_patterns())
+
+    def unit_patterns(self) -> list[str]:
+        return [f"{self.name}{end}" for end in ("@*.service", ".*@*", ".try-*.service", ".twin-*.service")]
 
     def state(self, units: Units | None = None) -> State:
         running: dict[str, None] = {}
         active, jobs = [], []
         for unit, shown in sorted((units or self.units()).items()):
             match = re.match(rf"{self.name}(?:\.[a-z0-9-]+)?@([0-9a-f]{{12}})\.(?:service|timer)\Z", unit)
-            if not match or shown.get("ActiveState") in ("inactive", "failed"):
+            if not match or shown.get("ActiveState") in STOPPED:
                 continue
             release = match.group(1)
             if self.is_job(unit):
@@ -1208,6 +1257,15 @@ class App:
         )
         links = self.linked("current"), self.linked("previous")
         return State(*links, tuple(running), tuple(active), tuple(jobs), intent)
+
+    def in_use(self) -> set[str]:
+        """Return the releases from which something runs; while a command of `run` does, each may be that."""
+        units = self.host.show(*self.unit_patterns(), f"{self.name}-run-*.service")
+        state = self.state(units)
+        up = {unit for unit, shown in units.items() if shown.get("ActiveState") not in STOPPED}
+        twins = {unit.rpartition("-")[2].partition(".")[0] for unit in up if unit.startswith(f"{self.name}.twin-")}
+        everything = any(unit.startswith(f"{self.name}-run-") for unit in up)
+        return {*state.running, *state.jobs, *twins, *(path.name for path in self.releases_dir.glob("*") if everything)}
 
     def events(self) -> list[Json]:
         """Return the lines of the audit log; none for one who may not read it."""
@@ -1441,7 +1499,8 @@ class App:
                 raise Refused("this reads what only root may", remedy=f"sudo {self.said}")
             try:
                 config = parse_config(read_text(self.releases_dir / release / "config.json") or "")
-                found += self.damage(release, manifest, config, self.host.python_version(config.python))
+                damage, foreign = self.damage(release, manifest, config, self.host.python_version(config.python))
+                found += [*damage, *foreign]
             except Refused as error:
                 found.append(error.msg)
         return found
@@ -1706,9 +1765,12 @@ class App:
                 )
             self.warnings.append(f"the link `current` is missing: starting {current}, which was activated last")
         units = [self.unit(current), *self.processes(current, ".service"), *self.processes(current, ".timer")]
-        done = self.host.systemctl("start", "--no-block", *units)
-        if done.rc:
-            raise Refused(f"{current} cannot be started", done.err.strip(), f"flaskctl {self.name} status")
+        # one by one: a schedule that systemd cannot load must not keep the site down
+        done = {unit: self.host.systemctl("start", "--no-block", unit) for unit in units}
+        refused = [unit for unit in units if done[unit].rc]
+        if refused:
+            detail = "\n".join(done[unit].err.strip() for unit in refused)
+            raise Refused(f"{', '.join(refused)} cannot be started", detail, f"flaskctl {self.name} status")
         return {"id": current, "changed": True, "msg": f"starting {current}"}
 
     # --- stage
@@ -1810,8 +1872,11 @@ class App:
     def stage_release(self, release: str, sha256: str, config: Config, file: IO[bytes] | None, file_name: str) -> Json:
         python = self.host.python_version(config.python)
         manifest = self.manifest(release)
-        damage = self.damage(release, manifest, config, python) if manifest else []
+        damage, foreign = self.damage(release, manifest, config, python) if manifest else ([], [])
+        self.warnings += [f"{path} was not deployed; it stays as long as something runs from there" for path in foreign]
         todo = manifest is None or bool(damage)
+        if manifest is None:
+            self.check_schedules(config)
         like = self.sound_copy(sha256) if todo and file is None else None
         needed = todo and file is None and like is None
         key, built = (manifest or {}).get("venv"), False
@@ -1846,20 +1911,35 @@ class App:
             "msg": msg,
         }
 
-    def damage(self, release: str, manifest: Json, config: Config, python: str) -> list[str]:
-        """Return what is wrong with a release that stands, in words."""
+    def damage(self, release: str, manifest: Json, config: Config, python: str) -> tuple[list[str], list[str]]:
+        """Return what is wrong with a release that stands, in words; and what is foreign in it, but must stay.
+
+        What no one deployed goes only when nothing runs from the release: a process may use it.
+        """
         home = self.releases_dir / release
-        found = [f"files of {release}/app"] if inventory(home / "app") != manifest.get("files") else []
+        wanted, found_files = manifest.get("files") or {}, inventory(home / "app")
+        known = {"app", "site", "static", "venv", "credentials", "config.json"}
+        known |= {"manifest.json", "refused.json", "tried.json", *self.generated(config)}
+        points = self.mount_points(release, config)
+        extra = [f"app/{os.path.normpath(name)}" for name in found_files if name not in wanted]
+        foreign = [name for name in (*extra, *(set(os.listdir(home)) - known)) if not lies_on(name, points)]
+        stay = sorted(str(home / name) for name in foreign) if foreign and release in self.in_use() else []
+        if any(found_files.get(name) != what for name, what in wanted.items()) or (
+            not stay and any(name in extra for name in foreign)
+        ):
+            found = [f"files of {release}/app"]
+        else:
+            found = []
         generated = {home / name: file for name, file in self.generated(config).items()}
         for path, (text, mode) in {**generated, **self.unit_files(release, config)}.items():
             found += [str(path)] if differs(path, text, mode) else []
         if config.credentials and mode_of(home / "credentials") != "0o700":
             found.append(str(home / "credentials"))
-        key = manifest.get("venv", "")
+        key, base = manifest.get("venv", ""), venv_base(manifest.get("venv", ""))
         if not found or found[0] != f"files of {release}/app":  # with damaged files there is no telling what they want
             source = wants(home / "app", config.requirements)
-            key = venv_key(python, self.host.machine(), source, config.server_requirements)
-        if manifest.get("venv") != key or os.path.realpath(home / "venv") != os.path.realpath(self.venvs_dir / key):
+            base = venv_key(python, self.host.machine(), source, config.server_requirements)
+        if venv_base(key) != base or os.path.realpath(home / "venv") != os.path.realpath(self.venvs_dir / key):
             found.append(f"{release}/venv")
         elif not self.venv_sound(key, python):
             found.append(f"virtualenv {key}")
@@ -1868,9 +1948,27 @@ class App:
         static = os.readlink(home / "static") if (home / "static").is_symlink() else None
         if static != static_target(home, config.static_dir):
             found.append(f"{release}/static")
-        known = {"app", "site", "static", "venv", "credentials", "config.json"}
-        known |= {"manifest.json", "refused.json", "tried.json"}
-        return found + [str(home / name) for name in sorted({*os.listdir(home)} - known - {*self.generated(config)})]
+        return found + sorted(str(home / name) for name in foreign if name not in extra and not stay), stay
+
+    def mount_points(self, release: str, config: Config) -> list[str]:
+        """Return where the release's own units mount something into it, by path in the release."""
+        home = self.releases_dir / release
+        texts = {self.unit(release): [config.service]}
+        with contextlib.suppress(Refused):
+            texts[self.unit(release)] += self.unit_texts(self.unit(release))
+        for name, unit in config.processes.items():
+            texts[f"{self.name}.{name}@{release}.service"] = [unit["service"]]
+        found = []
+        for unit, lines in texts.items():
+            for point in mount_points(service_settings(unit, lines, sys.maxsize)):
+                # each release was or will be the current one
+                inside = re.sub(
+                    rf"^/srv/{self.name}/(current|previous)/", f"/srv/{self.name}/releases/{release}/", point
+                )
+                path = os.path.realpath(self.host.path(inside))
+                if path.startswith(f"{os.path.realpath(home)}/"):
+                    found.append(os.path.relpath(path, os.path.realpath(home)))
+        return found
 
     def generated(self, config: Config) -> dict[str, tuple[str, int]]:
         """Return the files of a release that come from its configuration: text and mode by name."""
@@ -1915,6 +2013,7 @@ class App:
             fill(work / "app")
             files, source = inventory(work / "app"), wants(work / "app", config.requirements)
             key, built = self.ensure_venv(work / "app", source, config, python)
+            in_use = final.is_dir() and release in self.in_use()
             self.host.step("build")
             os.symlink(f"../../venvs/{key}", work / "venv")
             if source.project:
@@ -1934,24 +2033,24 @@ class App:
             noted["by"] = noted["by"] or self.host.who()
             known = {"id": release, "app": self.name, "when": utc(self.host.now()), **noted, **(old or {})}
             made = {"archive_sha256": sha256, "venv": key, "python": python, "site": source.project, "files": files}
-            lock = hashlib.sha256(canonical(source.texts)).hexdigest()
-            write_json(work / "manifest.json", {**known, **made, "lock_sha256": lock})
+            write_json(work / "manifest.json", {**known, **made})
             self.host.step("units")
             self.write_units(release, config)
+            self.check_units(release, config)
             self.audit("repair" if old else "stage", release, **noted, **({"what": damage} if old else {}))
-            if old:
+            if old or in_use:
                 refused = read_text(final / "refused.json")
                 if refused:
                     write(work / "refused.json", refused)
-                mirror(work, final)
+                points = self.mount_points(release, config)
+                mirror(work, final, lambda name: in_use or lies_on(name, points))
+                self.compile(final, final)
             else:
                 self.compile(work, final)
                 os.sync()
                 self.host.step("publish")
                 erase(final)  # a directory without a manifest is no release
                 os.rename(work, final)
-            if old:
-                self.compile(final, final)
             sync_directory(self.releases_dir)
             self.host.step("staged")
             return key, built
@@ -1965,6 +2064,34 @@ class App:
             write(path, text, mode)
         if changed:
             self.host.systemctl("daemon-reload")
+
+    def check_units(self, release: str, config: Config) -> None:
+        """Refuse a release with a unit that systemd cannot load, and take its units away again."""
+        kinds = ((name, kind) for name, texts in config.processes.items() for kind in texts)
+        units = [self.unit(release), *(f"{self.name}.{name}@{release}.{kind}" for name, kind in kinds)]
+        shown = self.host.show(*units)
+        bad = {unit: shown.get(unit, {}) for unit in units if shown.get(unit, {}).get("LoadState") != "loaded"}
+        if not bad:
+            return
+        if not self.manifest(release):
+            for path in self.unit_files(release, config):
+                erase(path if path.parent == self.units_dir else path.parent)
+            self.host.systemctl("daemon-reload")
+        said = "\n".join(f"{unit}: {found.get('LoadError') or found.get('LoadState')}" for unit, found in bad.items())
+        raise Refused(
+            f"release {release} of {self.name} is refused: systemd cannot load {', '.join(bad)}; nothing was switched",
+            said,
+            "look at flask_gunicorn_nginx_processes and flask_gunicorn_nginx_service_settings",
+        )
+
+    def check_schedules(self, config: Config) -> None:
+        """Refuse a schedule that this host's systemd cannot read: its timer would never run."""
+        for name, texts in config.processes.items():
+            for when in re.findall(r"(?m)^OnCalendar=(.*)$", texts.get("timer", "")):
+                done = self.host.run(["systemd-analyze", "calendar", "--", when])
+                if done.rc not in (0, 127):
+                    what = f"the schedule {when!r} of {name} is none that systemd can read"
+                    raise Refused(what, done.err.strip(), "see systemd.time(7): daily, Mon 03:00, *-*-* 03:00:00")
 
     def compile(self, home: Path, final: Path) -> None:
         """Make byte code, with the final path in it. What does not compile, the gate refuses if the app imports it."""
@@ -1991,10 +2118,15 @@ class App:
         self.warnings += [source.warning] if source.warning else []
         if source.server and not config.server_requirements:
             raise Refused("the source names no gunicorn", remedy="add gunicorn[gevent], or give server_requirements")
-        key = venv_key(python, self.host.machine(), source, config.server_requirements)
+        base = venv_key(python, self.host.machine(), source, config.server_requirements)
+        names = [base, *(f"{base}.{number}" for number in range(2, 100))]
+        sound = next((name for name in names if self.venv_sound(name, python)), None)
+        if sound:
+            return sound, False
+        # a damaged one is not taken from under what runs from it: the next name is built, and the release's link moves
+        users = {(self.manifest(release) or {}).get("venv") for release in self.in_use()}
+        key = next(name for name in names if name not in users or not (self.venvs_dir / name).exists())
         venv = self.venvs_dir / key
-        if self.venv_sound(key, python):
-            return key, False
         # pip inherits this second lock: where flaskctl was killed it may be writing still
         with open(self.host.path(f"/run/flaskctl/{self.name}.build.lock"), "a", encoding="utf-8") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -2133,7 +2265,8 @@ class App:
             self.switch(intent)
         except OSError:
             self.restore(intent)
-            self.stop([release] if plan.switch else [])
+            left = self.stop([release] if plan.switch else [])
+            self.warnings += [left] if left else []
             erase(self.intent_file)
             raise
         self.finish(intent, settings)
@@ -2165,7 +2298,13 @@ class App:
             if release in state.active:
                 self.start_twin(release)
                 self.host.step("restart-first")
-                self.host.systemctl("stop", self.unit(release))
+                refused = self.host.each("stop", self.unit(release))
+                if self.host.up(self.unit(release)):
+                    raise Refused(
+                        f"{self.unit(release)} does not stop; it and its twin serve",
+                        "\n".join(refused.values()),
+                        f"mend the cause, then flaskctl {self.name} restart",
+                    )
             self.host.step("restart-again")
             failed = self.started([self.unit(release)])
             if failed:
@@ -2174,9 +2313,18 @@ class App:
             self.host.step("restart-done")
             self.end_twins()
             workers = self.processes(release, ".service")
-            if workers:
-                self.host.systemctl("restart", *workers)
-            self.audit("restart", release)
+            before = self.host.show(*workers) if workers else {}
+            refused = self.host.each("restart", *workers)
+            after = self.host.show(*workers) if workers else {}
+            same = [
+                unit
+                for unit in workers
+                if unit in refused or after.get(unit, {}).get("MainPID") == before.get(unit, {}).get("MainPID", "0")
+            ]
+            self.audit("restart", release, **({"still": f"{', '.join(same)} is as before"} if same else {}))
+            if same:
+                what = f"{release} runs anew, but {', '.join(same)} could not be restarted"
+                raise Refused(what, "\n".join(refused.values()), f"systemctl status {same[0]}")
             wrong = self.ask(settings["verify"], release, VERIFY_SECONDS)[1] if self.has_site(settings) else ""
             if wrong:
                 raise Refused(
@@ -2210,7 +2358,10 @@ class App:
 
     def end_twins(self) -> None:
         for unit in self.twins():
-            self.host.systemctl("stop", unit)
+            refused = self.host.each("stop", unit)
+            if self.host.up(unit):  # its file stays, so that the next run tries again
+                self.warnings.append(f"{unit} runs on: {refused.get(unit, '')}")
+                continue
             self.host.systemctl("reset-failed", unit)
             erase(self.passing_units_dir / unit)
             self.host.systemctl("daemon-reload")
@@ -2296,10 +2447,11 @@ class App:
             raise Refused(
                 f"the current release {release} does not start: {why}", detail, f"flaskctl {self.name} rollback"
             )
-        self.stop([release])
+        left = self.stop([release])
         self.mark_refused(release, why)
         erase(self.intent_file)
         serves = f"{', '.join(state.active)} goes on serving" if state.active else "nothing serves"
+        serves += f"; {left}" if left else ""
         raise Refused(f"release {release} of {self.name} is refused: {why}; {serves}", detail)
 
     def mark_refused(self, release: str, why: str) -> None:
@@ -2329,22 +2481,31 @@ class App:
             self.prove(intent, address, None)
         self.host.step("drain")
         self.end_twins()
-        self.stop(others, wait=False)
+        self.drain_off(others)
         if address:
             self.prove(intent, address, intent.to)
         self.host.step("timers")
-        timers = self.processes(intent.to, ".timer")
-        if timers:
-            self.host.systemctl("start", *timers)
+        idle = self.start_timers(intent.to)
         self.host.step("drained")
-        self.stop(others)
+        left = self.stop(others)
         erase(self.releases_dir / intent.to / "refused.json")
         self.host.step("audit")
-        more = {"was": intent.origin, "began": intent.began}
+        more = {"was": intent.origin, "began": intent.began, "still": "; ".join(filter(None, [left, idle]))}
         self.audit(intent.how, intent.to, **{key: value for key, value in more.items() if value})
         self.host.step("done")
         erase(self.intent_file)
         sync_directory(self.base)
+        if left:
+            what = f"{intent.to} is current and serves, but beside it {left}: users meet both"
+            raise Refused(what, remedy=f"stop it, then flaskctl {self.name} activate {intent.to}")
+        if idle:
+            raise Refused(f"{intent.to} is current and serves, but {idle}", remedy=f"flaskctl {self.name} status")
+
+    def start_timers(self, release: str) -> str:
+        """Start the schedules of a release; return which do not run and why, nothing if all is well."""
+        timers = self.processes(release, ".timer")
+        refused, up = self.host.each("start", *timers), self.host.up(*timers)
+        return "; ".join(f"{unit} does not run: {refused.get(unit, '')}" for unit in timers if unit not in up)
 
     def has_site(self, settings: Json) -> bool:
         site = self.host.path(f"/etc/nginx/sites-enabled/{self.name}.conf")
@@ -2360,21 +2521,21 @@ class App:
         if not origin:
             erase(self.intent_file)
             raise Refused(f"release {intent.to} runs, but through nginx: {wrong}", answer.body, look)
-        if self.host.systemctl("start", self.unit(origin), *self.processes(origin, ".service")).rc:
+        refused = self.host.each("start", self.unit(origin), *self.processes(origin, ".service"))
+        if self.unit(origin) in refused:
             erase(self.intent_file)
             raise Refused(f"{wrong}; and {origin} does not start again, so {intent.to} stays", answer.body, look)
         self.restore(intent)
-        timers = self.processes(origin, ".timer")
-        if timers:
-            self.host.systemctl("start", *timers)
-        self.stop([intent.to])
+        idle = self.start_timers(origin)
+        left = self.stop([intent.to])
         erase(self.intent_file)
+        also = "".join(f"; {what}" for what in (left, idle, *(f"{unit} does not start" for unit in refused)) if what)
         if self.ask(address, origin, VERIFY_SECONDS)[1]:
-            what = f"neither {intent.to} nor {origin} answers through nginx, {origin} is current again: {wrong}"
+            what = f"neither {intent.to} nor {origin} answers through nginx, {origin} is current again: {wrong}{also}"
             raise Refused(what, answer.body, f"no release is the cause: {look}")
         self.mark_refused(intent.to, wrong)
         what = f"release {intent.to} of {self.name} is refused: {wrong}; {origin} serves again, proven through nginx"
-        raise Refused(what, answer.body)
+        raise Refused(what + also, answer.body)
 
     def restore(self, intent: Intent) -> None:
         """Put the links back as they were before the activation."""
@@ -2384,20 +2545,34 @@ class App:
             elif self.linked(name) != release:
                 link(self.base / name, f"releases/{release}")
 
-    def stop(self, releases: Sequence[str], wait: bool = True) -> None:
-        """Stop releases with their workers and schedules; what they have accepted is answered first."""
+    def drain_off(self, releases: Sequence[str]) -> None:
+        """Begin to stop releases: they accept no more, and answer what they have accepted."""
+        for unit in self.units_of(releases):
+            self.host.systemctl("stop", "--no-block", unit)
+
+    def stop(self, releases: Sequence[str]) -> str:
+        """Stop releases with their workers and schedules; what they have accepted is answered first.
+
+        Returns what runs all the same and why, nothing if all is well.
+        """
+        units = self.units_of(releases)
+        refused = self.host.each("stop", *units)
+        left = self.host.up(*units)
+        for unit in units:
+            if unit not in left:
+                self.host.systemctl("reset-failed", unit)
+        return "; ".join(f"{unit} runs on" + (f": {refused[unit]}" if unit in refused else "") for unit in left)
+
+    def units_of(self, releases: Sequence[str]) -> list[str]:
+        """Return the units of releases, in the order in which they are stopped."""
         kinds = (".timer", ".service")
-        units = [x for i in releases for x in (*(p for kind in kinds for p in self.processes(i, kind)), self.unit(i))]
-        if units:
-            self.host.systemctl("stop", *([] if wait else ["--no-block"]), *units)
-        if units and wait:
-            self.host.systemctl("reset-failed", *units)
+        return [x for i in releases for x in (*(p for kind in kinds for p in self.processes(i, kind)), self.unit(i))]
 
     def recover(self) -> None:
         """Finish or undo what an earlier flaskctl was cut in, mend a missing `current`, sweep up what is half made."""
         units = self.units()
         state = self.state(units)
-        plan = plan_recovery(state, self.last_activated())
+        plan, still = plan_recovery(state, self.last_activated()), ""
         if self.dry:
             self.warnings += [plan.why] if plan.why else []
             return
@@ -2406,20 +2581,18 @@ class App:
             self.host.systemctl("daemon-reload")
             self.repairs.append(f"had systemd read anew: {', '.join(changed)}")
         left = [unit for unit in units if unit.startswith(f"{self.name}.try-")]
-        if left:
-            self.host.systemctl("stop", *left)
-            self.host.systemctl("reset-failed", *left)
+        for unit in left:
+            self.host.systemctl("stop", unit)
+            self.host.systemctl("reset-failed", unit)
+        self.warnings += [f"{unit}, of a trial that was cut, runs on" for unit in self.host.up(*left)]
         if not state.intent and self.twins():
             self.recover_twin(state)
             state = self.state()
         for path in self.releases_dir.glob(".*"):
             erase(path)
         if state.intent and plan.action == "finish" and state.intent.to not in state.active:
-            workers = self.processes(state.intent.to, ".service")
-            if (
-                self.host.systemctl("start", self.unit(state.intent.to), *workers).rc
-                and state.intent.to != state.intent.origin
-            ):
+            web, workers = self.unit(state.intent.to), self.processes(state.intent.to, ".service")
+            if self.host.each("start", web, *workers) and state.intent.to != state.intent.origin:
                 why = f"{state.intent.to}, cut after the switch, does not start"
                 plan = Recovery("undo", state.intent.origin, (state.intent.to,), why)
         if state.intent and plan.action == "finish":
@@ -2430,13 +2603,16 @@ class App:
                 self.warnings.append(error.msg)
         elif state.intent:
             self.restore(state.intent)
-            self.stop(plan.stop)
+            still = self.stop(plan.stop)
             erase(self.intent_file)
         elif plan.action == "relink":
             link(self.base / "current", f"releases/{plan.release}")
         elif plan.action == "stop":
-            self.stop(plan.stop)
-        if plan.action != "none":
+            still = self.stop(plan.stop)
+        if still:
+            self.warnings.append(f"{plan.why}; {still}")
+            self.audit("recover", plan.release, why=plan.why, still=still)
+        elif plan.action != "none":
             said = {"finish": "finished: ", "undo": "undone: ", "stop": "stopped: "}.get(plan.action, "") + plan.why
             self.repairs.append(said)
             self.audit("recover", plan.release, why=said)
@@ -2460,7 +2636,7 @@ class App:
         venvs = [path.name for path in self.venvs_dir.glob("*")]
         plan = plan_pruning(releases, venvs, keep, protected)
         if not self.dry:
-            self.carry_out(plan)
+            self.carry_out(plan, protected)
         gone = [f"{len(plan.releases)} release(s)"] if plan.releases else []
         gone += [f"{len(plan.venvs)} virtualenv(s)"] if plan.venvs else []
         does = "would remove" if self.dry else "removed"
@@ -2472,12 +2648,12 @@ class App:
             "msg": f"{does} {' and '.join(gone)}" if gone else "nothing to remove",
         }
 
-    def carry_out(self, plan: Pruning) -> None:
+    def carry_out(self, plan: Pruning, protected: Iterable[str]) -> None:
         for release in plan.releases:
             self.host.step("prune-release")
             erase(self.releases_dir / release / "manifest.json")  # without it, what a kill leaves is no release
             erase(self.releases_dir / release)
-        kept = {release.id for release in self.releases()}
+        kept = {*protected, *(release.id for release in self.releases())}
         for path in [path for path in self.releases_dir.glob("*") if path.name not in kept]:
             erase(path)
         reload = False
@@ -2513,7 +2689,14 @@ class App:
             ]
             if (there or up) and not self.dry:
                 self.host.step("remove-stop")
-                self.host.systemctl("stop", *units, *up)
+                refused = self.host.each("stop", *units, *up)
+                left = self.host.up(*units, *up)
+                if left:
+                    raise Refused(
+                        f"{', '.join(left)} cannot be stopped, so nothing of {self.name} is removed",
+                        "\n".join(filter(None, refused.values())),
+                        f"systemctl status {left[0]}",
+                    )
                 self.host.systemctl("disable", *units)
                 self.host.step("remove-files")
                 for path in there:

@@ -30,6 +30,8 @@ def load() -> ModuleType:
 
 flaskctl = load()
 Json = dict[str, Any]
+UNIT_PLACES = ("etc/systemd/system", "run/systemd/system")
+VERBS = {"daemon-reload", "disable", "enable", "reset-failed", "restart", "show", "start", "stop"}
 TRACEBACK = """\
 [2026-11-22 21:16:20 +0000] [676] [INFO] Starting gunicorn 27.0.1
 Traceback (most recent call last):
@@ -52,11 +54,15 @@ class FakeHost(flaskctl.Host):  # type: ignore[name-defined, misc]
     def __init__(self, root: Path) -> None:
         self.root = root
         self.systemd = 252
+        self.pid = 4710
         self.gave_way = False
         self.root_user = True
         self.broken: dict[str, str] = {}
         self.die_at = ""
         self.pip_fails = ""
+        self.bad_units: set[str] = set()  # with a setting that systemd refuses
+        self.stubborn: set[str] = set()  # do not stop, whatever they are told
+        self.calendars = {"daily", "*:*:0/5"}  # what systemd can read
         self.installed = ""
         self.calls: list[list[str]] = []
         self.environments: list[Mapping[str, str]] = []
@@ -71,7 +77,16 @@ class FakeHost(flaskctl.Host):  # type: ignore[name-defined, misc]
 
     def set_unit(self, name: str, **properties: str) -> None:
         """Set properties of a unit, and put it behind the others."""
-        self.units[name] = {"Id": name, "Result": "success", "MainPID": "0", **self.units.pop(name, {}), **properties}
+        known = {"Id": name, "LoadState": "loaded", "Result": "success", "MainPID": "0", **self.units.pop(name, {})}
+        self.units[name] = {**known, **properties}
+
+    def load_state(self, name: str) -> str:
+        """Return whether systemd could load a unit that nobody has started: from its file, or that of its template."""
+        if name in self.bad_units:
+            return "bad-setting"
+        template = re.sub(r"@[^.]+", "@", name)
+        where = [self.root / place / unit for place in UNIT_PLACES for unit in (name, template)]
+        return "loaded" if any(path.exists() for path in where) else "not-found"
 
     def active(self) -> list[str]:
         """Return the releases that serve, the one that started first in front."""
@@ -90,6 +105,8 @@ class FakeHost(flaskctl.Host):  # type: ignore[name-defined, misc]
             return done(0, TRACEBACK.replace("{id}", match.group(1)) if match else "", "")
         if argv[0] == "systemd-run":
             return self.run_systemd_run(argv)
+        if argv[:2] == ["systemd-analyze", "calendar"]:
+            return done(0 if argv[-1] in self.calendars else 1, "", f"Failed to parse calendar {argv[-1]!r}")
         if argv[1:3] == ["-m", "venv"]:
             (Path(argv[3]) / "bin").mkdir()
             (Path(argv[3]) / "bin" / "python").write_text("")
@@ -130,34 +147,54 @@ class FakeHost(flaskctl.Host):  # type: ignore[name-defined, misc]
         names = [word for word in words if not word.startswith("--")]
         if verb == "--version":
             return flaskctl.Done(0, f"systemd {self.systemd} ({self.systemd}.1-1)\n")
+        assert verb in VERBS, verb
         if verb == "show":
-            import fnmatch
+            return self.show_units(names)
+        if verb in ("start", "stop", "restart"):
+            return self.change_units(verb, names, waits="--no-block" not in words)
+        return flaskctl.Done(0)
 
-            found = [
-                unit for name, unit in self.units.items() if any(fnmatch.fnmatchcase(name, word) for word in names)
-            ]
-            text = "\n\n".join("\n".join(f"{key}={value}" for key, value in unit.items()) for unit in found)
-            for release, how in self.broken.items():  # it says READY, and is gone at the second look
-                gone = {"crash": f"hello@{release}.service", "worker process dies": f"hello.worker-1@{release}.service"}
-                if gone.get(how) in self.units:
-                    self.set_unit(gone[how], ActiveState="failed")
-            return flaskctl.Done(0, text + "\n")
+    def show_units(self, names: Sequence[str]) -> Any:
+        import fnmatch
+
+        found = [unit for name, unit in self.units.items() if any(fnmatch.fnmatchcase(name, word) for word in names)]
+        for name in names:  # one that is named is shown, whether it is there or not
+            if name not in self.units and not re.search(r"[*?[]", name):
+                found.append({"Id": name, "LoadState": self.load_state(name), "ActiveState": "inactive"})
+        text = "\n\n".join("\n".join(f"{key}={value}" for key, value in unit.items()) for unit in found)
+        for release, how in self.broken.items():  # it says READY, and is gone at the second look
+            gone = {"crash": f"hello@{release}.service", "worker process dies": f"hello.worker-1@{release}.service"}
+            if gone.get(how) in self.units:
+                self.set_unit(gone[how], ActiveState="failed")
+        return flaskctl.Done(0, text + "\n")
+
+    def change_units(self, verb: str, names: Sequence[str], waits: bool) -> Any:
+        """Start or stop units as systemd 262 does: one that cannot be loaded holds all of the call back."""
+        bad = [name for name in names if name in self.bad_units]
+        if bad:
+            return flaskctl.Done(5, "", f"Failed to {verb} {names[0]}: Unit {bad[0]} not loaded.")
         rc = 0
-        for name in names if verb in ("start", "stop") else ():
-            if verb == "stop":
-                waits = "--no-block" not in words
+        for name in names:
+            if verb in ("stop", "restart") and name in self.stubborn:
+                rc = 1
+            elif verb == "stop":
                 if name in self.units:
                     self.set_unit(name, ActiveState="inactive" if waits else "deactivating", MainPID="0")
-                continue
-            how = next((how for release, how in self.broken.items() if release in name), "")
-            if how in ("import", "timeout"):
-                self.set_unit(name, ActiveState="activating", Result="exit-code" if how == "import" else "timeout")
-                rc = 1
-            elif how == "socket" or (how == "worker process" and ".worker" in name):
-                rc = 1
-            elif self.units.get(name, {}).get("ActiveState") != "active":
-                self.set_unit(name, ActiveState="active", MainPID="4711", Result="success")
+            else:
+                rc = self.start_unit(name, verb) or rc
         return flaskctl.Done(rc, "", "Job failed." if rc else "")
+
+    def start_unit(self, name: str, verb: str) -> int:
+        how = next((how for release, how in self.broken.items() if release in name), "")
+        if how in ("import", "timeout"):
+            self.set_unit(name, ActiveState="activating", Result="exit-code" if how == "import" else "timeout")
+            return 1
+        if how == "socket" or (how == "worker process" and ".worker" in name):
+            return 1
+        if verb == "restart" or self.units.get(name, {}).get("ActiveState") != "active":
+            self.pid += 1
+            self.set_unit(name, ActiveState="active", MainPID=str(self.pid), Result="success")
+        return 0
 
     def children(self, pid: int) -> set[str]:
         if "worker" in self.broken.values() and pid:

@@ -273,8 +273,6 @@ def test_a_killed_holder_leaves_no_lock(host: FakeHost, stage: Stage) -> None:
 DAMAGE: dict[str, Callable[[Path, Path], object]] = {
     "a file of the app changed": lambda home, root: (home / "app/app.py").write_text("evil"),
     "a file of the app deleted": lambda home, root: (home / "app/app.py").unlink(),
-    "a foreign file in the app": lambda home, root: (home / "app/debug.py").write_text("x"),
-    "a foreign file in the release": lambda home, root: (home / "notes.txt").write_text("x"),
     "a mode of the app opened": lambda home, root: (home / "app/app.py").chmod(0o777),
     "the directory of the app opened": lambda home, root: (home / "app").chmod(0o777),
     "the environment opened": lambda home, root: (home / "environment").chmod(0o777),
@@ -284,7 +282,6 @@ DAMAGE: dict[str, Callable[[Path, Path], object]] = {
     "gunicorn.conf.py edited": lambda home, root: (home / "gunicorn.conf.py").write_text("workers = 1\n"),
     "the link to the virtualenv deleted": lambda home, root: (home / "venv").unlink(),
     "the virtualenv deleted": lambda home, root: flaskctl.erase(home / os.readlink(home / "venv")),
-    "the virtualenv's python deleted": lambda home, root: (home / "venv/bin/python").unlink(),
     "the link to the static files deleted": lambda home, root: (home / "static").unlink(),
     "the drop-in deleted": lambda home, root: flaskctl.erase(next((root / "etc/systemd/system").glob("hello@*.d"))),
     "a worker's unit edited": lambda home, root: next(
