@@ -73,6 +73,7 @@ PAGE = """\
 """
 SLOWER_SECONDS = 0.05  # less than that is no slower, whatever the ratio: of 2 ms and 6 ms nobody takes note
 SLOWER_SHARE = 0.05  # a release is slow when so much more of its traffic takes longer than the limit
+FIRST_PERSON = 1000  # uid: below are those of the system (UID_MIN in login.defs)
 CERTIFICATE_DAYS = 7  # with less left `status` asks for a new one
 QUIET_SECONDS = 3600  # after so long without a sign of life `status` asks whether a rollout is still there
 FULL = "the disk is full: make room, flaskctl APP prune helps"
@@ -998,6 +999,22 @@ Units = dict[str, dict[str, str]]  # properties by unit name
 STOPPED = ("inactive", "failed")  # ActiveState
 
 
+class Account(NamedTuple):
+    """A user of this host."""
+
+    uid: int
+    gid: int
+    home: str
+    shell: str
+
+    def as_made(self) -> bool:
+        """Return whether it looks as the role makes it: a system user without home and shell."""
+        return self.uid < FIRST_PERSON and self.home == "/nonexistent" and self.shell == "/usr/sbin/nologin"
+
+    def __str__(self) -> str:
+        return f"uid {self.uid}, gid {self.gid}"
+
+
 class Done(NamedTuple):
     rc: int
     out: str = ""
@@ -1047,6 +1064,19 @@ class Host:
     def who(self) -> str:
         """Return the name of the person, behind sudo too."""
         return os.environ.get("SUDO_USER") or pwd.getpwuid(os.getuid()).pw_name
+
+    def account(self, name: str) -> Account | None:
+        try:
+            found = pwd.getpwnam(name)
+        except KeyError:
+            return None
+        return Account(found.pw_uid, found.pw_gid, found.pw_dir, found.pw_shell)
+
+    def mounts_below(self, path: Path) -> list[str]:
+        """Return what is mounted below a path in the host's own view: to erase it would erase what is mounted."""
+        lines = (read_text(self.path("/proc/self/mountinfo")) or "").splitlines()
+        points = [re.sub(r"\\(\d{3})", lambda octal: chr(int(octal[1], 8)), line.split()[4]) for line in lines]
+        return sorted(point for point in points if point.startswith(f"{path}/"))
 
     def give_way(self) -> None:
         """Let whatever serves users have the processors first, from here on and in all that is started from here."""
@@ -1174,7 +1204,8 @@ class App:
         self.lease_file = self.base / "rollout.json"
         self.drained_file, self.page_file = self.base / "drained", self.base / "maintenance.html"  # nginx looks at them
         self.settings_file = host.path(f"/etc/flaskctl/{name}.json")
-        self.record_file = host.path("/var/lib/flaskfleet/files.json")  # what the role put in place
+        # what the role made: by path the fingerprint of a file or a link, "directory"; by `user NAME` the account's ids
+        self.record_file = host.path("/var/lib/flaskfleet/files.json")
         self.audit_file = host.path(f"/var/log/flaskctl/{name}.jsonl")
         self.lock_file = host.path(f"/run/flaskctl/{name}.lock")
         self.units_dir = host.path("/etc/systemd/system")
@@ -1489,9 +1520,12 @@ class App:
         """Return what differs from what was deployed, in words; `whole`: the files of the release too, each is read."""
         others = [name for name in apps(self.host) if name != self.name]
         found = []
-        for path, wanted in sorted((read_json(self.record_file) or {}).items()):
-            with contextlib.suppress(PermissionError):
-                found += [path] if belongs(path, others) and fingerprint(self.host.path(path)) != wanted else []
+        for name, wanted in sorted((read_json(self.record_file) or {}).items()):
+            if name.startswith("user "):
+                found += [name] if name == f"user {self.name}" and str(self.host.account(self.name)) != wanted else []
+            elif wanted != "directory":
+                with contextlib.suppress(PermissionError):
+                    found += [name] if belongs(name, others) and fingerprint(self.host.path(name)) != wanted else []
         found += [f"{n}, not as systemd has read it" for n, u in units.items() if u.get("NeedDaemonReload") == "yes"]
         manifest = self.manifest(release) if whole else None
         if release and manifest:
@@ -1819,6 +1853,7 @@ class App:
             if release != current or (read_json(self.lease_file) or {}).get("id") == (holder or {}).get("id"):
                 self.take(holder)
             answer = self.stage_release(release, sha256, config, file, os.path.basename(name))
+            self.record_account()
             if kept and answer["id"] != current:
                 with contextlib.suppress(Refused):  # one that an older flaskctl wrote
                     answer["diff"] = changes(parse_config(kept), config)
@@ -1956,8 +1991,8 @@ class App:
         texts = {self.unit(release): [config.service]}
         with contextlib.suppress(Refused):
             texts[self.unit(release)] += self.unit_texts(self.unit(release))
-        for name, unit in config.processes.items():
-            texts[f"{self.name}.{name}@{release}.service"] = [unit["service"]]
+        for name, own in config.processes.items():
+            texts[f"{self.name}.{name}@{release}.service"] = [own["service"]]
         found = []
         for unit, lines in texts.items():
             for point in mount_points(service_settings(unit, lines, sys.maxsize)):
@@ -2650,6 +2685,10 @@ class App:
 
     def carry_out(self, plan: Pruning, protected: Iterable[str]) -> None:
         for release in plan.releases:
+            mounts = self.host.mounts_below(self.releases_dir / release)
+            if mounts:
+                self.warnings.append(f"{release} stays: {', '.join(mounts)} is mounted in it")
+                continue
             self.host.step("prune-release")
             erase(self.releases_dir / release / "manifest.json")  # without it, what a kill leaves is no release
             erase(self.releases_dir / release)
@@ -2668,48 +2707,140 @@ class App:
             erase(self.venvs_dir / venv / ".complete")
             erase(self.venvs_dir / venv)
 
-    def forget(self, gone: Iterable[Path]) -> None:
-        """Take what was removed out of the record of what the role put in place."""
-        record, paths = read_json(self.record_file) or {}, set(gone)
-        kept = {path: wanted for path, wanted in record.items() if self.host.path(path) not in paths}
-        if kept != record:
-            write_json(self.record_file, kept)
+    # --- the record: what is not in it is not ours
+
+    @contextlib.contextmanager
+    def recorded(self) -> Iterator[dict[str, str]]:
+        """Give the record to change; the playbook's tasks wait meanwhile, as this does for them."""
+        lock = self.host.path("/run/flaskfleet/config_files.lock")
+        lock.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with open(lock, "a", encoding="utf-8") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            before = read_json(self.record_file) or {}
+            after = dict(before)
+            yield after
+            if after != before:
+                write_json(self.record_file, after)
+
+    def on_record(self) -> bool:
+        """Return whether the role made this app here: it noted the settings before it made anything else."""
+        return self.recorded_name(self.settings_file) in (read_json(self.record_file) or {})
+
+    def recorded_name(self, path: Path) -> str:
+        return f"/{path.relative_to(self.host.root)}"
+
+    def record_account(self) -> None:
+        """Note the app's user, where it is the one that the role made."""
+        account, who = self.host.account(self.name), f"user {self.name}"
+        if self.dry or not account or not account.as_made() or not self.on_record():
+            return
+        with self.recorded() as record:
+            record[who] = str(account)
+
+    # --- remove
 
     def remove(self, purge: bool) -> Json:
-        """Take the app off this host. What it wrote, in /var/lib, goes only with `purge`."""
-        units = [f"{self.name}.socket", f"{self.name}.service"]
+        """Take what the role made of the app off this host, and say what stays; its data goes only with `purge`."""
         with self.locked():
-            paths = [*self.units_dir.glob(f"{self.name}[.@]*"), self.base, self.audit_file]
-            paths += self.passing_units_dir.glob(f"{self.name}.twin-*")
-            paths += [self.host.path(f"/var/lib/{part}{self.name}") for part in ("", "private/")] if purge else []
-            paths.append(self.settings_file)  # last: while it is there the app is known, and remove can be run again
-            there = [path for path in paths if os.path.lexists(path)]
-            up = [
-                n for n, shown in self.units().items() if shown.get("ActiveState") not in ("inactive", "failed", None)
-            ]
-            if (there or up) and not self.dry:
-                self.host.step("remove-stop")
-                refused = self.host.each("stop", *units, *up)
-                left = self.host.up(*units, *up)
-                if left:
-                    raise Refused(
-                        f"{', '.join(left)} cannot be stopped, so nothing of {self.name} is removed",
-                        "\n".join(filter(None, refused.values())),
-                        f"systemctl status {left[0]}",
-                    )
-                self.host.systemctl("disable", *units)
-                self.host.step("remove-files")
-                for path in there:
-                    erase(path)
-                self.forget(there)
-                self.host.systemctl("daemon-reload")
-                self.host.systemctl("reset-failed", f"{self.name}.*", f"{self.name}@*")
-            if not self.dry:
-                erase(self.host.path(f"/run/flaskctl/{self.name}.build.lock"))
-                erase(self.lock_file)
-        done = f"{'would remove' if self.dry else 'removed'} {self.name}" if there or up else f"{self.name} is not here"
-        others = [name for name in apps(self.host) if name != self.name]
-        return {"others": others, "removed": [str(path) for path in there], "changed": bool(there or up), "msg": done}
+            record = read_json(self.record_file) or {}
+            answer: Json = {"removed": [], "left": [], "changed": False}
+            if self.on_record() or f"user {self.name}" in record:
+                answer = self.remove_recorded(record, purge)
+        names = {name.partition(" ")[2] for name in read_json(self.record_file) or {} if name.startswith("user ")}
+        answer["others"] = [name for name in apps(self.host) if name != self.name]
+        answer["data_of"] = sorted(name for name in names if self.data_of(name))
+        done = f"{'would remove' if self.dry else 'removed'} {self.name}" if answer["changed"] else ""
+        left = f"left: {', '.join(answer['left'])}" if answer["left"] else ""
+        return {**answer, "msg": "; ".join(filter(None, [done, left])) or f"{self.name} is not here"}
+
+    def data_of(self, name: str) -> list[Path]:
+        """Return the directories in which an app keeps what it writes."""
+        paths = [self.host.path(f"/var/lib/{part}{name}") for part in ("", "private/")]
+        return [path for path in paths if os.path.lexists(path)]
+
+    def remove_recorded(self, record: Mapping[str, str], purge: bool) -> Json:
+        units = [f"{self.name}.socket", f"{self.name}.service"]
+        ours, left = self.ours(record), self.theirs(record)
+        ours += self.data_of(self.name) if purge else []
+        left += [] if purge else [f"{self.recorded_name(path)} (its data)" for path in self.data_of(self.name)]
+        up = [name for name, shown in self.units().items() if shown.get("ActiveState") not in (*STOPPED, None)]
+        user = self.host.account(self.name)
+        known = record.get(f"user {self.name}")
+        account = bool(user) and (str(user) == known if known else user.as_made())  # type: ignore[union-attr]
+        keeps = bool(user) and (not account or (bool(self.data_of(self.name)) and not purge))
+        why = "owns its data" if account else "not made by the role"
+        left += [f"user {self.name} ({why})"] if keeps else []
+        changed = bool(ours or up or (account and not keeps))
+        if changed and not self.dry:
+            self.host.step("remove-stop")
+            refused = self.host.each("stop", *units, *up)
+            still = self.host.up(*units, *up)
+            if still:
+                raise Refused(
+                    f"{', '.join(still)} cannot be stopped, so nothing of {self.name} is removed",
+                    "\n".join(filter(None, refused.values())),
+                    f"systemctl status {still[0]}",
+                )
+            mounts = [point for path in ours for point in self.host.mounts_below(path)]
+            if mounts:
+                raise Refused(f"{', '.join(mounts)} is mounted in {self.name}", remedy=f"umount {' '.join(mounts)}")
+            self.host.systemctl("disable", *units)
+            self.host.step("remove-files")
+            for path in ours:
+                erase(path)
+            with contextlib.suppress(OSError):  # somebody keeps something there
+                self.base.rmdir()
+            self.host.systemctl("daemon-reload")
+            self.host.systemctl("reset-failed", f"{self.name}.*", f"{self.name}@*")
+            if account and not keeps:
+                self.remove_account()
+        if not self.dry:  # where nothing was left to change too: what was cut may have come as far as here
+            self.forget(ours, keeps and account)
+            erase(self.host.path(f"/run/flaskctl/{self.name}.build.lock"))
+            erase(self.lock_file)
+        return {"removed": [self.recorded_name(path) for path in ours], "left": left, "changed": changed}
+
+    def remove_account(self) -> None:
+        done = self.host.run(["userdel", self.name])
+        if self.host.account(self.name):
+            raise Refused(f"the user {self.name} cannot be removed", done.err.strip(), "then run this again")
+
+    def forget(self, gone: Iterable[Path], account: bool) -> None:
+        """Take what was removed out of the record; what was kept for the data that stays is still ours."""
+        with self.recorded() as record:
+            for path in [*gone, self.settings_file]:
+                if not os.path.lexists(path):
+                    record.pop(self.recorded_name(path), None)
+            record.pop(f"user {self.name}", None)
+            if account:
+                record[f"user {self.name}"] = str(self.host.account(self.name))
+                record.update({self.recorded_name(path): "directory" for path in self.data_of(self.name)})
+
+    def ours(self, record: Mapping[str, str]) -> list[Path]:
+        """Return what stands of the app that the role or flaskctl made, the settings last: by them the app is known."""
+        names = ("releases", "venvs", "current", "previous", "activating.json", "rollout.json", "drained")
+        found = [self.base / name for name in (*names, "maintenance.html")]
+        found += [path for path in self.base.glob(".*.new")]
+        found += [path for path in self.units_dir.glob(f"{self.name}[.@]*") if self.is_release_unit(path)]
+        found += [path for path in self.passing_units_dir.glob(f"{self.name}.twin-*.service")]
+        units = [self.units_dir / f"{self.name}{end}" for end in (".socket", ".service", "@.service")]
+        found += [path for path in units if self.as_recorded(path, record)]
+        found += [self.audit_file]
+        found += [self.settings_file] if self.recorded_name(self.settings_file) in record else []
+        return [path for path in found if os.path.lexists(path)]
+
+    def theirs(self, record: Mapping[str, str]) -> list[str]:
+        """Return what stands under the app's name and stays: not made by the role, or changed by somebody."""
+        ours = set(self.ours(record))
+        known = [*self.units_dir.glob(f"{self.name}[.@]*"), *self.base.glob("*")]
+        return [f"{self.recorded_name(path)} (not as the role made it)" for path in sorted(known) if path not in ours]
+
+    def as_recorded(self, path: Path, record: Mapping[str, str]) -> bool:
+        return record.get(self.recorded_name(path)) == fingerprint(path)
+
+    def is_release_unit(self, path: Path) -> bool:
+        """Return whether flaskctl wrote it with a release: a unit of one, or the directory of its drop-in."""
+        return bool(re.fullmatch(rf"{self.name}(\.[a-z0-9-]+)?@[0-9a-f]{{12}}\.(service|timer)(\.d)?", path.name))
 
 
 def fingerprint(path: Path) -> str:

@@ -42,6 +42,7 @@ def host(tmp_path: Path) -> FakeHost:
     (root / "etc/systemd/system/hello@.service").write_text("[Service]\nUser=hello\n")
     (root / "etc/nginx/sites-enabled/hello.conf").symlink_to("../sites-available/hello.conf")
     host = FakeHost(root)
+    host.accounts["hello"] = flaskctl.Account(990, 990, "/nonexistent", "/usr/sbin/nologin")
     host.set_unit("hello.socket", ActiveState="active", UnitFileState="enabled")
     host.set_unit("hello.service", ActiveState="inactive", UnitFileState="enabled")
     return host

@@ -60,6 +60,8 @@ class FakeHost(flaskctl.Host):  # type: ignore[name-defined, misc]
         self.broken: dict[str, str] = {}
         self.die_at = ""
         self.pip_fails = ""
+        self.accounts: dict[str, Any] = {}
+        self.mounts: list[str] = []
         self.bad_units: set[str] = set()  # with a setting that systemd refuses
         self.stubborn: set[str] = set()  # do not stop, whatever they are told
         self.calendars = {"daily", "*:*:0/5"}  # what systemd can read
@@ -105,6 +107,8 @@ class FakeHost(flaskctl.Host):  # type: ignore[name-defined, misc]
             return done(0, TRACEBACK.replace("{id}", match.group(1)) if match else "", "")
         if argv[0] == "systemd-run":
             return self.run_systemd_run(argv)
+        if argv[0] == "userdel":
+            return done(0 if self.accounts.pop(argv[1], None) else 6)
         if argv[:2] == ["systemd-analyze", "calendar"]:
             return done(0 if argv[-1] in self.calendars else 1, "", f"Failed to parse calendar {argv[-1]!r}")
         if argv[1:3] == ["-m", "venv"]:
@@ -210,6 +214,12 @@ class FakeHost(flaskctl.Host):  # type: ignore[name-defined, misc]
     def sleep(self, seconds: float) -> None:
         self.clock += seconds
 
+    def account(self, name: str) -> Any:
+        return self.accounts.get(name)
+
+    def mounts_below(self, path: Path) -> list[str]:
+        return [point for point in self.mounts if point.startswith(f"{path}/")]
+
     def is_root(self) -> bool:
         return self.root_user
 
@@ -250,6 +260,19 @@ class FakeHost(flaskctl.Host):  # type: ignore[name-defined, misc]
             # systemd outlives flaskctl
             (self.root / "systemd.json").write_text(json.dumps(self.units))
             os._exit(137)
+
+
+SETTINGS_FILE = "/etc/flaskctl/hello.json"
+UNITS = tuple(f"/etc/systemd/system/hello{end}" for end in (".socket", ".service", "@.service"))
+
+
+def note(host: FakeHost, *paths: str) -> None:
+    """Put files that stand on the record, as the role does: without them the role never made the app."""
+    record = host.root / "var/lib/flaskfleet/files.json"
+    record.parent.mkdir(parents=True, exist_ok=True)
+    known = json.loads(record.read_text()) if record.exists() else {}
+    known.update({path: flaskctl.fingerprint(host.path(path)) for path in paths or (SETTINGS_FILE, *UNITS)})
+    record.write_text(json.dumps(known))
 
 
 class Result:

@@ -9,7 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.flaskctl.fake_host import PROCESSES, FakeHost, archive, base, call, config, flaskctl, links, snapshot
+from tests.unit.flaskctl.fake_host import (
+    PROCESSES,
+    FakeHost,
+    archive,
+    base,
+    call,
+    config,
+    flaskctl,
+    links,
+    note,
+    snapshot,
+)
 
 Stage = Callable[..., str]
 
@@ -724,6 +735,7 @@ def test_the_end_of_a_rollout_prunes_and_ends_the_lease_in_one_call(host: FakeHo
 
 
 def test_a_dry_run_of_prune_and_remove_only_tells(host: FakeHost, stage: Stage) -> None:
+    note(host)
     for number in range(4):
         stage(f"v{number}")
     before = snapshot(host.root)
@@ -739,6 +751,7 @@ def test_remove_takes_the_app_and_leaves_the_other_one_and_the_data(host: FakeHo
         (units / name).write_text("")
     (host.root / "etc/flaskctl/hello-two.json").write_text("{}")
     (host.root / "var/lib/hello").mkdir(parents=True)
+    note(host)
     answer = call(host, "hello", "remove", "--json").json
     assert (answer["changed"], answer["others"]) == (True, ["hello-two"])
     assert sorted(path.name for path in units.iterdir()) == ["hello-two.socket", "hello-two@.service", "other.service"]

@@ -21,6 +21,7 @@ from tests.unit.flaskctl.fake_host import (
     flaskctl,
     killed,
     links,
+    note,
     snapshot,
 )
 
@@ -170,6 +171,7 @@ def test_a_prune_that_was_killed_is_ended_by_the_next_one(host: FakeHost, stage:
 
 @pytest.mark.parametrize("step", ["remove-stop", "remove-files"])
 def test_a_remove_that_was_killed_is_ended_by_the_next_one(host: FakeHost, stage: Stage, step: str) -> None:
+    note(host)
     call(host, "hello", "activate", stage("v1"))
     assert killed(host, step, "hello", "remove")
     assert call(host, "hello", "remove").rc == 0
@@ -187,6 +189,7 @@ def test_every_step_is_reached(host: FakeHost, stage: Stage) -> None:
     call(host, "hello", "drain")
     call(host, "hello", "maintenance", "on")
     call(host, "hello", "prune", "--keep", "1")
+    note(host)
     call(host, "hello", "remove")
     assert set(host.steps) == set(flaskctl.STEPS)
 

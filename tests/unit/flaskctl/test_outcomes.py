@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.unit.flaskctl.fake_host import PROCESSES, FakeHost, base, call, config, links
+from tests.unit.flaskctl.fake_host import PROCESSES, FakeHost, base, call, config, links, note
 
 Stage = Callable[..., str]
 
@@ -114,6 +114,7 @@ def test_a_worker_that_is_as_before_was_not_restarted(host: FakeHost, stage: Sta
 def test_nothing_is_removed_of_an_app_that_does_not_stop(host: FakeHost, stage: Stage) -> None:
     one = stage("v1")
     call(host, "hello", "activate", one)
+    note(host)
     host.stubborn = {f"hello@{one}.service"}
     result = call(host, "hello", "remove")
     assert result.rc == 1 and f"hello@{one}.service cannot be stopped" in result.err

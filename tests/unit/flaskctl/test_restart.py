@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.unit.flaskctl.fake_host import PROCESSES, FakeHost, base, call, flaskctl, killed, links
+from tests.unit.flaskctl.fake_host import PROCESSES, FakeHost, base, call, flaskctl, killed, links, note
 
 Stage = Callable[..., str]
 
@@ -120,6 +120,7 @@ def test_a_restart_that_was_killed_is_ended_by_whatever_comes_next(
 
 
 def test_a_removed_app_leaves_no_twin(host: FakeHost, release: str) -> None:
+    note(host)
     assert killed(host, "restart-first", "hello", "restart")
     assert call(host, "hello", "remove").rc == 0
     assert not list((host.root / "run/systemd/system").glob("*")) and twin(host, release) == "inactive"

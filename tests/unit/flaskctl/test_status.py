@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.flaskctl.fake_host import FakeHost, base, call, flaskctl
+from tests.unit.flaskctl.fake_host import FakeHost, base, call, flaskctl, note
 
 Stage = Callable[..., str]
 MAPS = """\
@@ -112,6 +112,7 @@ def test_the_files_of_the_release_are_read_only_when_that_is_asked_for(host: Fak
 
 def test_a_removed_app_is_taken_out_of_the_record(host: FakeHost, release: str) -> None:
     deploy(host, {UNIT: "[Service]\n", TOOL: "tool"})
+    note(host)
     assert call(host, "hello", "remove").rc == 0
     record = json.loads((host.root / "var/lib/flaskfleet/files.json").read_text())
     assert sorted(record) == ["/etc/nginx/sites-enabled/hello.conf", TOOL]
