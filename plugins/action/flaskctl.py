@@ -164,7 +164,8 @@ def without_flaskctl(params: Json, dry_run: bool) -> Json:
     app, command = params["app"], params["command"]
     answer = {"app": app, "command": command, "changed": False, "predicted": True}
     if command == "remove":
-        return {**answer, "predicted": dry_run, "others": [], "msg": f"{app} is not on this host."}
+        gone: Json = {"others": [], "data_of": [], "removed": [], "left": []}
+        return {**answer, **gone, "predicted": dry_run, "msg": f"{app} is not on this host."}
     if not dry_run or command not in ("stage", "activate", "prune", "lock", "unlock"):
         remedy = "The role flaskfleet.web.flask_gunicorn_nginx installs it: run site.yml."
         return {"failed": True, "changed": False, "msg": f"{FLASKCTL} is not on this host. {remedy}"}

@@ -13,4 +13,7 @@ class ActionModule(ProgramAction):  # type: ignore[misc]
     """Nothing but what every such action does."""
 
     MODULE = "host"
-    SPEC = {"packages": NAMES, "users": NAMES, "services": NAMES}
+    SPEC = {
+        **dict.fromkeys(("packages", "users", "services", "schedules", "paths", "directories"), NAMES),
+        **dict.fromkeys(("app", "claim"), {"type": "str", "default": ""}),
+    }

@@ -18,9 +18,9 @@ description:
     fails with the words of the command that refused it. A file that is not listed is never touched.
   - Each file is written beside its place, flushed to the disk and moved there in one step, so that nobody reads half a
     file.
-  - What was put in place is noted in C(/var/lib/flaskfleet/files.json), by path the SHA-256 of a file or the target of
-    a link, so that a change by hand can be told later. A file that somebody else owns, edited by O(files[].regexp),
-    is not.
+  - What is put in place is noted in C(/var/lib/flaskfleet/files.json), by path the SHA-256 of a file or the target of
+    a link, before it stands, so that what was made here can be told from what was not, and a change by hand later. A
+    file that somebody else owns, edited by O(files[].regexp), is not.
   - A run that was cut is undone by the next one, or, when the files were already found good, its O(apply) is caught up
     on.
 attributes:
@@ -73,7 +73,8 @@ options:
       state:
         description:
           - V(present) needs exactly one of O(files[].content), O(files[].link) and O(files[].regexp).
-          - V(absent) removes a file or a link, never a directory.
+          - V(absent) removes a file or a link that is on the record, never a directory. One that is not was made by
+            somebody else, and stays; RV(left) names it.
           - V(aside) moves it to O(files[].aside) and V(back) moves it back from there. Where nothing is to be moved
             nothing happens.
         type: str
@@ -178,6 +179,11 @@ undo:
   sample:
     - path: /etc/nginx/sites-available/hello.conf
       state: absent
+left:
+  description: The paths that were to be removed and are not on the record.
+  returned: success
+  type: list
+  elements: str
 put_back:
   description: The paths that were put back.
   returned: failure of O(validate), of O(apply) or of a write
@@ -589,19 +595,24 @@ def changes_for(entry: Entry, look: Callable[[str], State], check: bool) -> list
     return [change for change in changes if not change.before.same_as(change.after)]
 
 
-def keep_record(entries: Sequence[Entry]) -> None:
-    """Note what now stands, for a comparison with what will stand later; an empty record is no file."""
-    content = read(RECORD).content
+def read_record() -> dict[str, str]:
+    """Return what was put in place here, by path; an unreadable record is a ConfigError: it says what is ours."""
     try:
-        before = json.loads(content or b"{}")
+        record = json.loads(read(RECORD).content or b"{}")
     except ValueError:
-        before = {}
-    after = noted(before if isinstance(before, dict) else {}, entries)
+        record = None
+    if not isinstance(record, dict):
+        raise ConfigError(f"{RECORD}, which says what was put in place on this host, is damaged. Restore it.")
+    return record
+
+
+def write_record(before: dict[str, str], after: dict[str, str]) -> None:
+    """Write the record down; an empty one is no file."""
     if not after:
         write(RECORD, State())
         with contextlib.suppress(OSError):
             os.rmdir(os.path.dirname(RECORD))
-    elif after != before:
+    elif after != before or read(RECORD).kind == "absent":
         for directory in missing_directories(RECORD):
             make_directory(directory)
         text = json.dumps(after, indent=1, sort_keys=True) + "\n"
@@ -624,7 +635,14 @@ class Transaction:
     """The whole work for one set of files."""
 
     def __init__(self, files: Sequence[Entry], validate: Command | None, apply: Command | None) -> None:
-        self.files, self.validate, self.apply = files, list(validate or []), list(apply or [])
+        self.record = read_record()
+        self.left = [
+            entry["path"]
+            for entry in files
+            if entry["state"] == "absent" and entry["path"] not in self.record and os.path.lexists(entry["path"])
+        ]
+        self.files = [entry for entry in files if entry["path"] not in self.left]
+        self.validate, self.apply = list(validate or []), list(apply or [])
         self.marker = Marker(self.validate, self.apply)
 
     def predict(self) -> tuple[list[Change], bool]:
@@ -736,19 +754,31 @@ def work(files: list[Entry], validate: Command, apply: Command, preview: Entry |
     if problems:
         raise ConfigError("The list of files is not usable: " + "; ".join(problems) + ".")
     if check:
-        changes, applied = Transaction(files, validate, apply).predict()
+        transaction = Transaction(files, validate, apply)
+        changes, applied = transaction.predict()
     else:
         with locked():
             transaction = Transaction(files, validate, apply)
             transaction.recover()
             changes = transaction.plan()
-            applied = transaction.run(changes) if changes or transaction.marker.present else False
-            keep_record(files)
+            after = noted(transaction.record, transaction.files)
+            # before anything is made: what a cut run leaves is ours too
+            write_record(transaction.record, {**transaction.record, **after})
+            try:
+                applied = transaction.run(changes) if changes or transaction.marker.present else False
+            except ConfigError:
+                write_record({**transaction.record, **after}, transaction.record)
+                raise
+            write_record({**transaction.record, **after}, after)
     edited_paths = {entry["path"] for entry in files if entry["regexp"] is not None}
     result: dict[str, Any] = {
         "changed": bool(changes) or applied,
         "changed_paths": [change.path for change in changes],
         "applied": applied,
+        "left": transaction.left,
+        "warnings": [
+            f"{path} stays: it is not on the record of what was put in place here." for path in transaction.left
+        ],
         "undo": [entry for change in changes for entry in undo_of(change, edited_paths)],
         "diff": [diff_of(change) for change in changes],
     }

@@ -45,6 +45,35 @@ options:
     type: list
     elements: str
     default: []
+  schedules:
+    description:
+      - Times as C(OnCalendar) of a systemd timer has them. RV(unreadable_schedules) tells which this host cannot read.
+    type: list
+    elements: str
+    default: []
+  app:
+    description:
+      - The name of an app. RV(foreign) tells what stands under it and is not on the record of what the role made, a
+        user, a group and units among it.
+    type: str
+    default: ""
+  claim:
+    description:
+      - The file whose entry in the record says that the role has begun to make the app here.
+    type: str
+    default: ""
+  paths:
+    description:
+      - The files that the role would make for the app, and for all apps of a host.
+    type: list
+    elements: str
+    default: []
+  directories:
+    description:
+      - The directories that the role would make for the app.
+    type: list
+    elements: str
+    default: []
 author:
   - Flask Fleet contributors (@flaskfleet)
 """
@@ -111,8 +140,21 @@ ipv6:
   description: Whether the host has IPv6.
   returned: always
   type: bool
+unreadable_schedules:
+  description: Which of the schedules systemd cannot read.
+  returned: always
+  type: list
+  elements: str
+foreign:
+  description: What stands under the app's name and was not made by the role, one thing an entry, as people read it.
+  returned: always
+  type: list
+  elements: str
+  sample: ["user shop (uid 1001, home /home/shop, shell /bin/bash)", "/srv/shop"]
 """
 
+import glob
+import grp
 import json
 import os
 import pwd
@@ -125,6 +167,13 @@ from typing import Any
 OS_RELEASE = "/etc/os-release"
 ROOTS_PATH = ":/usr/sbin:/sbin"  # su leaves a PATH without it
 SYSTEMD = "/run/systemd/system"  # systemd's own test: sd_booted(3)
+# what was made on this host, by path, and by "user NAME"; plugins/modules/config_files.py and flaskctl write it
+RECORD = "/var/lib/flaskfleet/files.json"
+UNIT_DIRECTORIES = [
+    *("/etc/systemd/system", "/etc/systemd/system.control", "/run/systemd/system"),
+    *("/usr/local/lib/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"),
+]
+FIRST_PERSON = 1000  # UID_MIN in login.defs
 
 
 # deciding: pure functions
@@ -171,7 +220,68 @@ def versions(said: str) -> dict[str, str | None]:
     return {"nginx": nginx and nginx[1], "openssl": openssl and openssl[1]}
 
 
+def loaded(shown: str) -> dict[str, str]:
+    """Return where each unit that systemd knows comes from, by name; what has no file is described by its state."""
+    found = {}
+    for block in shown.split("\n\n"):
+        unit = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+        if unit.get("LoadState", "not-found") != "not-found" or unit.get("ActiveState", "inactive") != "inactive":
+            found[unit["Id"]] = unit.get("FragmentPath") or unit["ActiveState"]
+    return found
+
+
 # asking
+
+
+def foreign(app: str, claim: str, paths: Sequence[str], directories: Sequence[str]) -> list[str]:
+    """Return what stands under the name of an app and is not on record: it is not the role's, whatever its name."""
+    record = recorded()
+    found = foreign_account(app, record, claim in record) + [p for p in paths if os.path.lexists(p) and p not in record]
+    if (
+        claim in record
+    ):  # nothing stood there when the role began; what came since, drop-ins say, is the host's own affair
+        return found
+    found += [path for path in directories if os.path.lexists(path) and path not in record]
+    patterns = [
+        f"{directory}/{app}[.@]*" for directory in UNIT_DIRECTORIES if not os.path.islink(os.path.dirname(directory))
+    ]
+    files = sorted(path for pattern in patterns for path in glob.glob(pattern))
+    names = [f"{app}.service", f"{app}.socket", f"{app}@flaskfleet.service"]
+    known = loaded(ask(["systemctl", "show", "--property=Id,LoadState,ActiveState,FragmentPath", *names]))
+    others = [f"unit {name} ({where})" for name, where in known.items() if where not in files]
+    return found + [path for path in files if path not in paths] + others
+
+
+def foreign_account(app: str, record: dict[str, str], claimed: bool) -> list[str]:
+    """Return the user and the group of the app's name, if the role did not make them."""
+    found, gid = [], -1
+    try:
+        user = pwd.getpwnam(app)
+        # one that an older role made is not on record; it is a system user all the same
+        made = (
+            f"uid {user.pw_uid}, gid {user.pw_gid}"
+            if f"user {app}" in record
+            else claimed and user.pw_uid < FIRST_PERSON
+        )
+        gid = user.pw_gid
+        if not (made is True or made == record.get(f"user {app}")):
+            found.append(f"user {app} (uid {user.pw_uid}, home {user.pw_dir}, shell {user.pw_shell})")
+    except KeyError:
+        pass
+    try:
+        group = grp.getgrnam(app)
+    except KeyError:
+        return found
+    return found + ([f"group {app} (gid {group.gr_gid})"] if group.gr_gid != gid or found else [])
+
+
+def recorded() -> dict[str, str]:
+    """Return the record of what was made on this host; one that cannot be read says nothing."""
+    try:
+        record = json.loads(read(RECORD) or "{}")
+    except ValueError:
+        record = {}
+    return record if isinstance(record, dict) else {}
 
 
 def read(path: str) -> str:
@@ -205,9 +315,21 @@ def ask(argv: Sequence[str]) -> str:
     return (done.stdout + done.stderr).decode("utf-8", "replace")
 
 
+def readable(when: str) -> bool:
+    """Return whether systemd can read a time; where there is no systemd-analyze, whoever starts the timer hears."""
+    try:
+        return (
+            subprocess.run(["systemd-analyze", "calendar", "--", when], capture_output=True, check=False).returncode
+            == 0
+        )
+    except OSError:
+        return True
+
+
 def answer(params: dict[str, Any]) -> dict[str, Any]:
     """Return all that was asked."""
     packages, users, services = (params[name] for name in ("packages", "users", "services"))
+    app = [params[name] for name in ("app", "claim", "paths", "directories")]
     said = release(read(OS_RELEASE))
     query = ["dpkg-query", "--show", "--showformat=${Package} ${db:Status-Status}\n"]
     have = installed(ask([*query, *packages])) if packages else set()
@@ -224,6 +346,8 @@ def answer(params: dict[str, Any]) -> dict[str, Any]:
         "listening": sorted(set().union(*map(ports, tables))),
         **versions(ask(["nginx", "-V"])),
         "ipv6": bool(read("/proc/net/if_inet6")),
+        "unreadable_schedules": [when for when in params["schedules"] if not readable(when)],
+        "foreign": foreign(*app) if params["app"] else [],
     }
 
 

@@ -137,7 +137,8 @@ def test_what_it_returns_puts_everything_back_but_the_files_of_others(host: Host
     undo = host.run()["undo"]
     host.run(files=undo)
     changed = {path for path, held in host.tree(times=False).items() if before.get(path) != held}
-    assert changed == {"main.conf", "deep", "deep/er"}
+    # what waits aside is on no record, and no content to go by
+    assert changed == {"main.conf", "deep", "deep/er", "available/default.kept"}
     assert stat.S_IMODE(host.site.stat().st_mode) == 0o640
     assert host.run(check=True)["undo"] != []
 
@@ -260,7 +261,7 @@ def steps_of_a_run(host: Host, monkeypatch: pytest.MonkeyPatch, cut_at: int, con
         return step
 
     with monkeypatch.context() as patch:
-        patch.setattr(config_files, "keep_record", lambda entries: None)  # has a test of its own
+        patch.setattr(config_files, "write_record", lambda before, after: None)  # has tests of its own
         for name in ("write", "make_directory"):
             patch.setattr(config_files, name, counting(getattr(config_files, name)))
         patch.setattr(config_files.Transaction, "command", counting(config_files.Transaction.command))
@@ -363,7 +364,7 @@ def test_a_directory_in_the_way_is_named_and_stays(host: Host) -> None:
     host.site.mkdir()
     before = host.tree()
     assert f"{host.site} is a directory" in host.run()["msg"]
-    assert f"{host.site} is a directory" in host.run(files=[{"path": str(host.site), "state": "absent"}])["msg"]
+    assert host.run(files=[{"path": str(host.site), "state": "absent"}])["left"] == [str(host.site)]
     assert host.tree() == before
 
 
@@ -400,6 +401,7 @@ def test_a_file_to_be_edited_must_be_there_except_in_check_mode(host: Host) -> N
 
 
 def test_content_for_a_file_that_is_to_be_absent_does_not_matter(host: Host) -> None:
+    host.run()
     assert host.run(files=[{"path": str(host.site), "content": NEW, "state": "absent"}])["changed"]
     assert not host.site.exists()
 
@@ -562,18 +564,38 @@ def test_a_set_that_was_put_back_is_not_noted(host: Host) -> None:
     assert host.run(content=BAD)["failed"] and record(host) == before
 
 
-def test_a_run_cut_before_its_note_is_noted_by_the_next(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_cut_run_has_made_is_on_record_already(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the next run would take its own files for somebody else's."""
+    host.run(OLD)
+    noted = record(host) or {}
     with monkeypatch.context() as patch:
-        patch.setattr(config_files, "keep_record", lambda entries: (_ for _ in ()).throw(Cut))
+        patch.setattr(config_files.Transaction, "run", lambda *arguments: (_ for _ in ()).throw(Cut))
         with pytest.raises(Cut):
-            host.run()
-    assert record(host) is None
-    assert host.run()["changed"] is False and len(record(host) or {}) == 3
+            host.run(
+                files=[{"path": str(host.etc / "new"), "content": "x"}, {"path": str(host.site), "state": "absent"}]
+            )
+    assert record(host) == {**noted, str(host.etc / "new"): hashlib.sha256(b"x").hexdigest()}
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]"])
-def test_a_record_that_cannot_be_read_is_begun_anew(host: Host, content: str) -> None:
+def test_a_refused_run_leaves_the_record_as_it_was(host: Host) -> None:
+    host.run(OLD)
+    noted = record(host)
+    assert host.run(BAD)["failed"]
+    assert record(host) == noted
+
+
+@pytest.mark.parametrize("content", ["{", "[]"])
+def test_a_damaged_record_is_refused_for_it_says_what_is_ours(host: Host, content: str) -> None:
     Path(config_files.RECORD).parent.mkdir(parents=True)
     Path(config_files.RECORD).write_text(content)
-    assert not host.run().get("failed")
-    assert len(record(host) or {}) == 3
+    before = host.tree()
+    assert "is damaged" in host.run()["msg"]
+    assert host.tree() == before
+
+
+def test_a_file_that_is_not_on_record_is_not_removed_and_named(host: Host) -> None:
+    before = host.tree()
+    for check in (True, False):
+        answer = host.run(files=[{"path": str(host.foreign), "state": "absent"}], check=check)
+        assert (answer["changed"], answer["left"]) == (False, [str(host.foreign)])
+    assert host.tree() == before

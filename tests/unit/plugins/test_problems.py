@@ -520,6 +520,8 @@ SERVES = {
     "distribution": "Debian GNU/Linux 12 (bookworm)",
     "services": {"hello.socket": {"active": True, "enabled": True}},
     "listening": [22, 80, 5000],
+    "foreign": [],
+    "unreadable_schedules": [],
 }
 
 
@@ -532,8 +534,20 @@ SERVES = {
         ({**SERVES, "systemd": False}, 5000, ("without systemd",)),
         (SERVES, 5001, ("On web1 hello.socket does not listen on port 5001", "systemctl stop hello.socket 'hello@*")),
         ({**SERVES, "services": {"hello.socket": {"active": False, "enabled": True}}}, 5001, ()),
-        # to be removed: where it listens is all the same
-        (SERVES, None, ()),
+        (
+            {**SERVES, "foreign": ["user hello (uid 1001, home /home/hello, shell /bin/bash)", "/srv/hello"]},
+            5000,
+            (
+                "On web1",
+                "user hello (uid 1001",
+                "\n  /srv/hello\n",
+                "Choose another flask_gunicorn_nginx_name",
+                "docs/",
+            ),
+        ),
+        ({**SERVES, "unreadable_schedules": ["every night"]}, 5000, ("'every night'", "systemd.time(7)")),
+        # to be removed: where it listens and what is in the way is all the same
+        ({**SERVES, "foreign": ["/srv/hello"], "unreadable_schedules": ["every night"]}, None, ()),
     ],
 )
 def test_a_host_that_cannot_have_the_app_is_named(contact: dict[str, Any], port: Any, words: tuple[str, ...]) -> None:
