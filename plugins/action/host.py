@@ -4,16 +4,33 @@
 
 from __future__ import annotations
 
-from ansible_collections.flaskfleet.web.plugins.plugin_utils.piped import ProgramAction
+from typing import Any
+
+from ansible_collections.flaskfleet.web.plugins.plugin_utils.piped import Json, ProgramAction
 
 NAMES = {"type": "list", "elements": "str", "default": []}
+SANDBOX = {
+    "path": {"type": "str", "required": True},
+    "content": {"type": "str", "required": True},
+    "site": {"type": "dict", "default": {}},
+}
 
 
 class ActionModule(ProgramAction):  # type: ignore[misc]
-    """Nothing but what every such action does."""
+    """What every such action does; and a warning says which host it is about."""
 
     MODULE = "host"
+    USES = ("nginx_config", "nginx_sandbox", "ownership")
     SPEC = {
         **dict.fromkeys(("packages", "users", "services", "schedules", "paths", "directories"), NAMES),
         **dict.fromkeys(("app", "claim"), {"type": "str", "default": ""}),
+        "nginx_sandbox": {"type": "dict", "options": SANDBOX},
     }
+
+    def run(self, tmp: Any = None, task_vars: Json | None = None) -> Json:
+        """Return what the host answered."""
+        result = super().run(tmp, task_vars)
+        name = (task_vars or {}).get("inventory_hostname", "the host")
+        if result.get("warnings"):
+            result["warnings"] = [f"On {name} {warning}" for warning in result["warnings"]]
+        return result

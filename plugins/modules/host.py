@@ -14,6 +14,7 @@ version_added: 0.1.0
 description:
   - Tells which distribution a host runs, how some packages, users and services stand on it, and what its nginx can do.
     It changes nothing.
+  - It also tries a sandbox for nginx before that is armed, in the state that nginx will have at its next start.
   - Tasks that would find nothing to do can then be skipped, each of which starts Python on the host, loads the package
     lists or asks systemd.
 attributes:
@@ -74,6 +75,29 @@ options:
     type: list
     elements: str
     default: []
+  nginx_sandbox:
+    description:
+      - A drop-in of C(nginx.service) that is to be tried. A short-lived unit with the settings that nginx will have at
+        its next start runs C(nginx -t), and looks whether what the configuration of all sites names can be read,
+        written and reached there as it can be now.
+      - What was found is kept until the next boot, so that nothing is started where nothing has changed.
+    type: dict
+    suboptions:
+      path:
+        description:
+          - Where the drop-in is, or is to be.
+        type: str
+        required: true
+      content:
+        description:
+          - What it is to hold. Where this is empty, no sandbox is wanted.
+        type: str
+        required: true
+      site:
+        description:
+          - Directives of nginx that are to come with a site of one's own, by name, such as C(ssl_certificate).
+        type: dict
+        default: {}
 author:
   - Flask Fleet contributors (@flaskfleet)
 """
@@ -151,10 +175,13 @@ foreign:
   type: list
   elements: str
   sample: ["user shop (uid 1001, home /home/shop, shell /bin/bash)", "/srv/shop"]
+nginx_dropin:
+  description: The text that the drop-in of O(nginx_sandbox) is to have. Where nginx would not start in it, or not
+    serve a site, it is empty, and a warning names the paths. Where that cannot be told, it is what stands there.
+  returned: always
+  type: str
 """
 
-import glob
-import grp
 import json
 import os
 import pwd
@@ -164,16 +191,12 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from ansible_collections.flaskfleet.web.plugins.module_utils.nginx_sandbox import judge
+from ansible_collections.flaskfleet.web.plugins.module_utils.ownership import foreign
+
 OS_RELEASE = "/etc/os-release"
 ROOTS_PATH = ":/usr/sbin:/sbin"  # su leaves a PATH without it
 SYSTEMD = "/run/systemd/system"  # systemd's own test: sd_booted(3)
-# what was made on this host, by path, and by "user NAME"; plugins/modules/config_files.py and flaskctl write it
-RECORD = "/var/lib/flaskfleet/files.json"
-UNIT_DIRECTORIES = [
-    *("/etc/systemd/system", "/etc/systemd/system.control", "/run/systemd/system"),
-    *("/usr/local/lib/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"),
-]
-FIRST_PERSON = 1000  # UID_MIN in login.defs
 
 
 # deciding: pure functions
@@ -220,68 +243,7 @@ def versions(said: str) -> dict[str, str | None]:
     return {"nginx": nginx and nginx[1], "openssl": openssl and openssl[1]}
 
 
-def loaded(shown: str) -> dict[str, str]:
-    """Return where each unit that systemd knows comes from, by name; what has no file is described by its state."""
-    found = {}
-    for block in shown.split("\n\n"):
-        unit = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
-        if unit.get("LoadState", "not-found") != "not-found" or unit.get("ActiveState", "inactive") != "inactive":
-            found[unit["Id"]] = unit.get("FragmentPath") or unit["ActiveState"]
-    return found
-
-
 # asking
-
-
-def foreign(app: str, claim: str, paths: Sequence[str], directories: Sequence[str]) -> list[str]:
-    """Return what stands under the name of an app and is not on record: it is not the role's, whatever its name."""
-    record = recorded()
-    found = foreign_account(app, record, claim in record) + [p for p in paths if os.path.lexists(p) and p not in record]
-    if (
-        claim in record
-    ):  # nothing stood there when the role began; what came since, drop-ins say, is the host's own affair
-        return found
-    found += [path for path in directories if os.path.lexists(path) and path not in record]
-    patterns = [
-        f"{directory}/{app}[.@]*" for directory in UNIT_DIRECTORIES if not os.path.islink(os.path.dirname(directory))
-    ]
-    files = sorted(path for pattern in patterns for path in glob.glob(pattern))
-    names = [f"{app}.service", f"{app}.socket", f"{app}@flaskfleet.service"]
-    known = loaded(ask(["systemctl", "show", "--property=Id,LoadState,ActiveState,FragmentPath", *names]))
-    others = [f"unit {name} ({where})" for name, where in known.items() if where not in files]
-    return found + [path for path in files if path not in paths] + others
-
-
-def foreign_account(app: str, record: dict[str, str], claimed: bool) -> list[str]:
-    """Return the user and the group of the app's name, if the role did not make them."""
-    found, gid = [], -1
-    try:
-        user = pwd.getpwnam(app)
-        # one that an older role made is not on record; it is a system user all the same
-        made = (
-            f"uid {user.pw_uid}, gid {user.pw_gid}"
-            if f"user {app}" in record
-            else claimed and user.pw_uid < FIRST_PERSON
-        )
-        gid = user.pw_gid
-        if not (made is True or made == record.get(f"user {app}")):
-            found.append(f"user {app} (uid {user.pw_uid}, home {user.pw_dir}, shell {user.pw_shell})")
-    except KeyError:
-        pass
-    try:
-        group = grp.getgrnam(app)
-    except KeyError:
-        return found
-    return found + ([f"group {app} (gid {group.gr_gid})"] if group.gr_gid != gid or found else [])
-
-
-def recorded() -> dict[str, str]:
-    """Return the record of what was made on this host; one that cannot be read says nothing."""
-    try:
-        record = json.loads(read(RECORD) or "{}")
-    except ValueError:
-        record = {}
-    return record if isinstance(record, dict) else {}
 
 
 def read(path: str) -> str:
@@ -326,7 +288,7 @@ def readable(when: str) -> bool:
         return True
 
 
-def answer(params: dict[str, Any]) -> dict[str, Any]:
+def answer(params: dict[str, Any], check: bool) -> dict[str, Any]:
     """Return all that was asked."""
     packages, users, services = (params[name] for name in ("packages", "users", "services"))
     app = [params[name] for name in ("app", "claim", "paths", "directories")]
@@ -335,6 +297,8 @@ def answer(params: dict[str, Any]) -> dict[str, Any]:
     have = installed(ask([*query, *packages])) if packages else set()
     show = ["systemctl", "show", "--property=Names,ActiveState,UnitFileState"]
     tables = [read(f"/proc/net/{name}") for name in ("tcp", "tcp6")]
+    built = ask(["nginx", "-V"])
+    dropin, warnings = judge(params["nginx_sandbox"], built, check)
     return {
         "changed": False,
         "distribution": said.get("PRETTY_NAME") or said.get("ID") or "an unknown system",
@@ -344,16 +308,19 @@ def answer(params: dict[str, Any]) -> dict[str, Any]:
         "users": accounts(users),
         "services": standing(services, ask([*show, *services]) if services else ""),
         "listening": sorted(set().union(*map(ports, tables))),
-        **versions(ask(["nginx", "-V"])),
+        **versions(built),
         "ipv6": bool(read("/proc/net/if_inet6")),
         "unreadable_schedules": [when for when in params["schedules"] if not readable(when)],
-        "foreign": foreign(*app) if params["app"] else [],
+        "foreign": foreign(*app, ask) if params["app"] else [],
+        "nginx_dropin": dropin,
+        **({"warnings": warnings} if warnings else {}),
     }
 
 
 def main() -> None:
     """Run on the host."""
-    json.dump(answer(json.load(sys.stdin)["params"]), sys.stdout)
+    given = json.load(sys.stdin)
+    json.dump(answer(given["params"], given["check"]), sys.stdout)
 
 
 if __name__ == "__main__":

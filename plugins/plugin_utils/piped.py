@@ -22,7 +22,16 @@ Json = dict[str, Any]
 PYTHON = "/usr/bin/python3"
 # the first line of standard input is the program, the rest is for the program itself
 STUB = "import json, sys; exec(json.loads(sys.stdin.readline()))"
-MODULES = Path(__file__).parent.parent / "modules"
+PLUGINS = Path(__file__).parent.parent
+PACKAGE = "ansible_collections.flaskfleet.web.plugins.module_utils"
+# a program with what it imports of module_utils: there is no such package on a host
+CARRIER = """\
+import sys, types
+for name, text in {texts!r}:
+    module = sys.modules[name] = types.ModuleType(name)
+    exec(compile(text, name, "exec"), module.__dict__)
+exec({program!r})
+"""
 NOT_FOUND = 127  # the shell's exit code
 
 
@@ -70,15 +79,23 @@ class ProgramAction(PipedAction):
 
     MODULE: ClassVar[str]
     SPEC: ClassVar[Json]
+    USES: ClassVar[Sequence[str]] = ()  # what it imports of module_utils, in the order in which they need each other
 
     def run(self, tmp: Any = None, task_vars: Json | None = None) -> Json:
         """Return the result that the program wrote."""
         result: Json = super().run(tmp, task_vars)
         _validated, params = self.validate_argument_spec(argument_spec=self.SPEC)
-        program = (MODULES / f"{self.MODULE}.py").read_text(encoding="utf-8")
+        program = program_of(self.MODULE, self.USES)
         given = {"params": params, "check": bool(self._task.check_mode)}
         data = f"{json.dumps(program)}\n{json.dumps(given)}".encode()
         return {**result, **understood(self.MODULE, self.call([PYTHON, "-I", "-c", STUB], data))}
+
+
+def program_of(module: str, uses: Sequence[str]) -> str:
+    """Return the text of a module, with what it imports of module_utils."""
+    texts = [(f"{PACKAGE}.{name}", (PLUGINS / f"module_utils/{name}.py").read_text(encoding="utf-8")) for name in uses]
+    program = (PLUGINS / f"modules/{module}.py").read_text(encoding="utf-8")
+    return CARRIER.format(texts=texts, program=program) if texts else program
 
 
 def understood(module: str, done: Done) -> Json:

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from ansible_collections.flaskfleet.web.plugins.module_utils import ownership
 from ansible_collections.flaskfleet.web.plugins.modules import host
 
 CLAIM = "etc/flaskctl/shop.json"
@@ -24,10 +25,9 @@ class Machine:
         self.shown = ""
         for module, name, known in (("pwd", "getpwnam", self.users), ("grp", "getgrnam", self.groups)):
             monkeypatch.setattr(f"{module}.{name}", known.__getitem__)
-        monkeypatch.setattr(host, "RECORD", str(root / "files.json"))
+        monkeypatch.setattr(ownership, "RECORD", str(root / "files.json"))
         self.units = [str(root / path) for path in ("etc/systemd/system", "lib/systemd/system")]
-        monkeypatch.setattr(host, "UNIT_DIRECTORIES", self.units)
-        monkeypatch.setattr(host, "ask", lambda argv: self.shown)
+        monkeypatch.setattr(ownership, "UNIT_DIRECTORIES", self.units)
 
     def put(self, *paths: str) -> None:
         for path in paths:
@@ -44,11 +44,12 @@ class Machine:
 
     def foreign(self) -> list[str]:
         paths, directories = (CLAIM, UNIT, SITE), ("srv/shop", "var/lib/shop")
-        found = host.foreign(
+        found = ownership.foreign(
             "shop",
             str(self.root / CLAIM),
             [str(self.root / path) for path in paths],
             [str(self.root / path) for path in directories],
+            lambda argv: self.shown,
         )
         return [text.replace(f"{self.root}/", "") for text in found]
 
