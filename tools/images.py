@@ -16,7 +16,7 @@ import shutil
 import subprocess
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -99,10 +99,14 @@ def inputs(name: str) -> str:
     return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def made_from(image: str) -> str | None:
+    """The inputs that an image was made from, None when there is no such image."""
+    return output(["docker", "image", "inspect", "--format", f'{{{{index .Config.Labels "{LABEL}"}}}}', image])
+
+
 def is_current(name: str) -> bool:
     """Whether the image exists and was made from the inputs of today."""
-    form = f'{{{{index .Config.Labels "{LABEL}"}}}}'
-    return output(["docker", "image", "inspect", "--format", form, tag(name)]) == inputs(name)
+    return made_from(tag(name)) == inputs(name)
 
 
 def published(mirror: str, suite: str) -> bool:
@@ -148,16 +152,19 @@ def command(name: str, lines: Sequence[str]) -> list[str]:
 
 def build(name: str) -> None:
     """Build one host image and hand it to the engine."""
-    log = LOGS / f"image-{name}.log"
+    hand_over(command(name, sources(name)), tag(name), [f"LABEL {LABEL}={inputs(name)}"])
+
+
+def hand_over(argv: Sequence[str], image: str, changes: Sequence[str]) -> None:
+    """Import what a mmdebstrap command writes as an image, with changes in the words of a Dockerfile."""
+    log = LOGS / f"image-{image.rpartition(':')[2]}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    argv = command(name, sources(name))
-    label = f"LABEL {LABEL}={inputs(name)}"
     with log.open("w") as sink:
         files = subprocess.Popen(
             argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=sink, env={**os.environ, "LC_ALL": "C.UTF-8"}
         )
         taken = subprocess.run(
-            ["docker", "import", "--change", label, "-", f"{tag(name)}-new"],
+            ["docker", "import", *(f"--change={change}" for change in changes), "-", f"{image}-new"],
             stdin=files.stdout,
             stdout=sink,
             stderr=sink,
@@ -167,25 +174,24 @@ def build(name: str) -> None:
             files.stdout.close()
     if files.wait() != 0 or taken.returncode != 0:
         # a stream that broke off can still have been imported: it never gets the real name
-        output(["docker", "image", "rm", f"{tag(name)}-new"])
-        raise Problem(f"The host image {name} could not be built.", f"{tail(log, 15)}\n(whole log: {short(log)})")
-    before = output(["docker", "image", "inspect", "--format", "{{.Id}}", tag(name)])
-    output(["docker", "tag", f"{tag(name)}-new", tag(name)])
-    output(["docker", "image", "rm", f"{tag(name)}-new"])
+        output(["docker", "image", "rm", f"{image}-new"])
+        raise Problem(f"The image {image} could not be built.", f"{tail(log, 15)}\n(whole log: {short(log)})")
+    before = output(["docker", "image", "inspect", "--format", "{{.Id}}", image])
+    output(["docker", "tag", f"{image}-new", image])
+    output(["docker", "image", "rm", f"{image}-new"])
     if before is not None:
         output(["docker", "image", "rm", before])  # stays, rightly, while a container uses it
 
 
-def install_builder(names: Sequence[str]) -> None:
+def install_builder(archives: Iterable[Archive]) -> None:
     """Make sure that mmdebstrap and the keyrings are there."""
-    archives = {HOSTS[name].archive for name in names}
     missing = [a.keyring_package for a in archives if a.keyring_package and not (ROOT / a.keyring).exists()]
     if shutil.which("mmdebstrap") is None:
         missing.insert(0, "mmdebstrap")
     if not missing:
         return
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        raise Problem(f"Test hosts are built with mmdebstrap: sudo apt install {' '.join(missing)}.")
+        raise Problem(f"Images are built here with mmdebstrap: sudo apt install {' '.join(missing)}.")
     apt_install(missing)
 
 
@@ -209,7 +215,7 @@ def ensure(names: Sequence[str]) -> list[str]:
     with one_builder():
         stale = [name for name in names if not is_current(name)]
         if stale:
-            install_builder(stale)
+            install_builder({HOSTS[name].archive for name in stale})
             with (
                 step(f"building the host image{'s' if len(stale) > 1 else ''} {', '.join(stale)}"),
                 ThreadPoolExecutor(AT_ONCE) as pool,
