@@ -3,11 +3,13 @@ export MOLECULE_GLOB := molecule/*/molecule.yml
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 PYTHON := PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/python
 
-.PHONY: help demo demo-down test lint soak bench-fleet clean
+.PHONY: help demo demo-down compose-demo compose-down test lint soak bench-fleet clean
 
 help:
 	@echo "make demo         the sample app on a host in a container, http://localhost:8080/ (DEMO_PORT=8081 for another port)"
 	@echo "make demo-down    remove what the demo made"
+	@echo "make compose-demo the sample app and nginx as two containers of Docker Compose, the same address; see docs/compose.md"
+	@echo "make compose-down remove the two containers"
 	@echo "make test         every check; ONLY=lint,unit,default for some of them, KEEP=1 leaves the hosts of a scenario"
 	@echo "make lint         the linters alone"
 	@echo "make soak         hours: a hundred releases under a million requests, then every fault; see docs/reliability.md"
@@ -21,6 +23,14 @@ demo:
 demo-down:
 	@tools/bootstrap
 	@$(PYTHON) -m tools.demo down
+
+compose-demo:
+	@tools/bootstrap --engine
+	@$(PYTHON) -m tools.compose up
+
+compose-down:
+	@tools/bootstrap
+	@$(PYTHON) -m tools.compose down
 
 test:
 	@tools/bootstrap --all

@@ -1,6 +1,7 @@
 """The role's templates and derived values, through Ansible's own Templar and the role's own defaults and vars.
 
-Used twice: the unit tests assert on the text, the integration tests have the nginx and systemd of real hosts judge it.
+Used three times: the unit tests assert on the text, the integration tests have the nginx and systemd of real hosts
+judge it, and tools/compose.py makes the files of containers.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ def _own_variables() -> dict[str, Any]:
 
 
 @cache
-def _evaluate(expression: str, values: str, host: str) -> Any:
+def _evaluate(expression: str, values: str, host: str, internal: str) -> Any:
     variables = {
         **_own_variables(),
         **prefixed(json.loads(values)),
@@ -90,15 +91,29 @@ def _evaluate(expression: str, values: str, host: str) -> Any:
         "ansible_search_path": [str(ROLE)],
         "__flask_gunicorn_nginx_contact": json.loads(host),
         "__flask_gunicorn_nginx_archive": {"by": "tester", "host": "control", "revision": "1" * 40},
+        **json.loads(internal),
     }
     return Templar(DataLoader(), variables=variables).template(trust_as_template("{{ " + expression + " }}"))
 
 
-def evaluate(expression: str, values: dict[str, Any] | None = None, host: dict[str, Any] | None = None) -> Any:
-    """Return what a Jinja expression is worth inside the role, for one scenario on one host."""
-    return _evaluate(expression, json.dumps(values or {}), json.dumps(host or DEBIAN_12))
+def evaluate(
+    expression: str,
+    values: dict[str, Any] | None = None,
+    host: dict[str, Any] | None = None,
+    internal: dict[str, Any] | None = None,
+) -> Any:
+    """Return what a Jinja expression is worth inside the role, for one scenario on one host.
+
+    `internal` is over the role's own variables, which no user sets.
+    """
+    return _evaluate(expression, json.dumps(values or {}), json.dumps(host or DEBIAN_12), json.dumps(internal or {}))
 
 
-def render(template: str, values: dict[str, Any] | None = None, host: dict[str, Any] | None = None) -> str:
+def render(
+    template: str,
+    values: dict[str, Any] | None = None,
+    host: dict[str, Any] | None = None,
+    internal: dict[str, Any] | None = None,
+) -> str:
     """Return the text of a template (its name without .j2) the way the tasks make it."""
-    return str(evaluate(f"lookup('ansible.builtin.template', '{template}.j2')", values, host))
+    return str(evaluate(f"lookup('ansible.builtin.template', '{template}.j2')", values, host, internal))

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.rendering import DEBIAN_12, ROLE, SCENARIOS, evaluate, render
+from tools import compose
 
 HOSTS = [DEBIAN_12, {"nginx": "1.26.3", "openssl": "3.5.1", "ipv6": False}]
 TEMPLATES = sorted(path.name.removesuffix(".j2") for path in (ROLE / "templates").iterdir())
@@ -45,6 +46,8 @@ def text(template: str, values: dict[str, Any], host: dict[str, Any]) -> str:
 def test_every_branch_is_taken_in_one_scenario_and_not_in_another(template: str) -> None:
     every, conditional = fixed_lines(template)
     hosts = HOSTS if template == "app.nginx.conf" else HOSTS[:1]  # no other depends on the host
-    texts = [Counter(text(template, values, host).splitlines()) for values in SCENARIOS.values() for host in hosts]
+    rendered = [text(template, values, host) for values in SCENARIOS.values() for host in hosts]
+    rendered += [compose.render()[name] for name, source in compose.RENDERED.items() if source == template]
+    texts = [Counter(each.splitlines()) for each in rendered]
     assert not {line for line in every if not any(found[line] for found in texts)}
     assert not {line for line in conditional if len({found[line] for found in texts}) == 1}
