@@ -1,8 +1,8 @@
 """Every check in one command, `make test`; `ONLY=lint,unit,default make test` runs some of them.
 
-Stages: lint, unit and syntax (on each ansible-core there is an environment for), demo, and every Molecule scenario.
-A stage fails when it finds something, when it collects no test where it should, and when it did not run at all. The
-last line counts tests; a stage that fails without a failing test counts as one.
+Stages: lint, unit and syntax (on each ansible-core there is an environment for), demo, compose, and every Molecule
+scenario. A stage fails when it finds something, when it collects no test where it should, and when it did not run at
+all. The last line counts tests; a stage that fails without a failing test counts as one.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from functools import partial
 from itertools import groupby
 from pathlib import Path
 
-from tools import environments, hosts, images, scenarios
+from tools import compose, environments, hosts, images, scenarios
 from tools.environments import Environment
 from tools.evidence import Counts, read_junit, why_failed
 from tools.run import CACHE, LOGS, ROOT, Problem, logged, main, seconds, short
@@ -145,6 +145,16 @@ def demo(environment: Environment) -> Result:
     return Result("demo")
 
 
+def containers(environment: Environment) -> Result:
+    """The container way of files/compose: the tests on its two containers, which a browser visits too."""
+    compose.prepare()
+    junit = fresh_junit("compose")
+    log = LOGS / "stage-compose.log"
+    argv = [program(environment, "python"), "-m", "pytest", "tests/integration/compose", f"--junitxml={junit}"]
+    code = logged(argv, log, in_environment(environment))
+    return judged("compose", code, read_junit(junit), log)
+
+
 def scenario(environment: Environment, name: str, keep: bool) -> Result:
     """One Molecule scenario from nothing to nothing; the tests on its hosts are counted from their own report.
 
@@ -201,6 +211,7 @@ def stages(found: Sequence[Environment], keep: bool) -> list[Stage]:
     result += [Stage(f"unit{each.suffix}", "unit", partial(unit, each)) for each in found]
     result.append(Stage("syntax", "syntax", partial(syntax, found)))
     result.append(Stage("demo", "demo", partial(demo, first), ("debian12",)))
+    result.append(Stage("compose", "compose", partial(containers, first)))
     result += [
         Stage(each.name, each.name, partial(scenario, first, each.name, keep), each.images) for each in scenarios.find()
     ]
@@ -269,7 +280,7 @@ def work() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(description="Every check of this repository, or some of them.")
     parser.add_argument(
-        "--only", default="", metavar="STAGE,...", help="lint, unit, syntax, demo, or Molecule scenarios"
+        "--only", default="", metavar="STAGE,...", help="lint, unit, syntax, demo, compose, or Molecule scenarios"
     )
     parser.add_argument("--keep", action="store_true", help="leave a scenario's hosts running, to look at them")
     options = parser.parse_args()
