@@ -80,13 +80,16 @@ def pin() -> int:
 
 
 def pull(image: str) -> str:
-    """Pull an image unless it is there; return why that failed, in the engine's words."""
-    if output(["docker", "image", "inspect", "--format", "{{.Id}}", image]) is not None:
-        return ""
+    """Pull an image; return why that failed, in the engine's words."""
     done = subprocess.run(["docker", "pull", "--quiet", image], capture_output=True, text=True, check=False)
     if done.returncode == 0:
         return ""
     return (done.stderr.strip() or "no reason given").splitlines()[-1].rpartition(": ")[2]
+
+
+def there(image: str) -> bool:
+    """Whether the engine has an image."""
+    return output(["docker", "image", "inspect", "--format", "{{.Id}}", image]) is not None
 
 
 def own_or_built(variables: Mapping[str, str]) -> dict[str, str]:
@@ -101,11 +104,11 @@ def choose(pins: Mapping[str, str], variables: Mapping[str, str]) -> tuple[dict[
     official = {name: pins[name] for name in bases.BASES if name not in own}
     if not official:
         return own, f"given: {' and '.join(own.values())}"
-    with step(f"looking for {' and '.join(image.partition('@')[0] for image in official.values())}"):
-        failure = next((why for why in map(pull, official.values()) if why), "")
+    tags = [image.partition("@")[0] for image in official.values()]
+    with step(f"looking for {' and '.join(tags)}"):
+        failure = next((why for image in official.values() if not there(image) and (why := pull(image))), "")
     if not failure:
-        chosen = {**official, **own}
-        return chosen, f"pulled, or there already: {' and '.join(chosen.values())}"
+        return {**official, **own}, f"the official ones, by digest: {' and '.join(tags)}"
     chosen = own_or_built(variables)
     why = f"as the official ones cannot be pulled here: {failure}"
     return chosen, f"{' and '.join(chosen.values())}, from Debian's archive ({why})"
@@ -177,8 +180,8 @@ def up() -> int:
     engine.up()
     command()
     name, port = settings()
-    there = bool(Project(name, port, {}).containers())
-    if not there and not demo.is_free(port):
+    running = bool(Project(name, port, {}).containers())
+    if not running and not demo.is_free(port):
         raise Problem(f"Port {port} of this machine is taken: choose another, DEMO_PORT=8081 make compose-demo.")
     images, words = choose(defaults((ROOT / ENV_FILE).read_text()), os.environ)
     project = Project(name, port, images)
@@ -186,7 +189,7 @@ def up() -> int:
         project.need("build")
     with step("starting the containers"):
         project.need("up", "--detach")
-        if there:
+        if running:
             project.need("restart", APP)  # what is mounted is read at a start
         seen = prove(project)
     print(f"\nTook {seconds(time.monotonic() - began)}. Base images: {words}.")

@@ -91,6 +91,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], list[str]]:
             events.append("build")
             return dict(BUILT)
 
+        monkeypatch.setattr(compose, "there", lambda image: False)
         monkeypatch.setattr(compose, "pull", pull)
         monkeypatch.setattr(bases, "ensure", ensure)
         return events
@@ -102,7 +103,7 @@ def test_the_official_images_are_taken_where_they_can_be_pulled(world: Callable[
     events = world("")
     images, words = compose.choose(PINS, {})
     assert images == {name: PINS[name] for name in bases.BASES}
-    assert "build" not in events and "pulled" in words and PINS["NGINX_IMAGE"] in words
+    assert "build" not in events and "official" in words and "by digest: python:" in words
 
 
 def test_where_none_can_be_pulled_both_are_built_and_it_says_why(world: Callable[[str], list[str]]) -> None:
@@ -110,6 +111,15 @@ def test_where_none_can_be_pulled_both_are_built_and_it_says_why(world: Callable
     images, words = compose.choose(PINS, {})
     assert images == BUILT
     assert "no such host" in words and BUILT["PYTHON_IMAGE"] in words
+
+
+def test_an_image_that_is_there_is_not_asked_for_again(
+    world: Callable[[str], list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events = world("no such host")
+    monkeypatch.setattr(compose, "there", lambda image: True)
+    assert compose.choose(PINS, {})[0] == {name: PINS[name] for name in bases.BASES}
+    assert events == []
 
 
 def test_base_images_of_ones_own_are_neither_pulled_nor_built(world: Callable[[str], list[str]]) -> None:
