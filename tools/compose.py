@@ -186,7 +186,7 @@ def up() -> int:
     images, words = choose(defaults((ROOT / ENV_FILE).read_text()), os.environ)
     project = Project(name, port, images)
     with step("building the app's image"):
-        project.need("build")
+        project.need("build", "--force-rm")
     with step("starting the containers"):
         project.need("up", "--detach")
         if running:

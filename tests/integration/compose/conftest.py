@@ -45,8 +45,16 @@ class Containers(Project):
             time.sleep(0.2)
         return True
 
-    def serves(self, path: str = "/") -> bool:
-        return self.eventually(lambda: self.get(path).status == 200)
+    def serves(self) -> bool:
+        """Whether the app answers before long; until nginx listens, the published port resets connections."""
+
+        def answers() -> bool:
+            try:
+                return self.get("/").status == 200
+            except (OSError, http.client.HTTPException):
+                return False
+
+        return self.eventually(answers)
 
     def logged(self, path: str) -> dict[str, Any]:
         """Ask for a path, and return what nginx wrote of it."""
@@ -100,7 +108,7 @@ def project(tree: Path) -> Iterator[Containers]:
     found = Containers(NAME, check.free_port(), compose.own_or_built(os.environ), tree)
     found.run("down", "--remove-orphans")
     try:
-        found.need("build")
+        found.need("build", "--force-rm")
         found.need("up", "--detach")
         assert found.serves(), found.said()
         yield found
