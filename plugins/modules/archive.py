@@ -134,25 +134,20 @@ changed:
 
 import contextlib
 import fcntl
-import fnmatch
-import gzip
 import hashlib
 import io
 import os
 import pwd
 import re
 import socket
-import stat
-import subprocess
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, cast
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.flaskfleet.web.plugins.module_utils.git import Git
 from ansible_collections.flaskfleet.web.plugins.module_utils.source import (
     FORMS,
     Source,
@@ -161,6 +156,16 @@ from ansible_collections.flaskfleet.web.plugins.module_utils.source import (
     parse,
     secrets_of,
     without_credentials,
+)
+from ansible_collections.flaskfleet.web.plugins.module_utils.tarball import Packed, pack
+from ansible_collections.flaskfleet.web.plugins.module_utils.tree import (
+    ENCODING,
+    ERRORS,
+    ArchiveError,
+    Entry,
+    directory_entries,
+    shown,
+    tar_entries,
 )
 
 BUILT_IN_EXCLUDES = (
@@ -177,322 +182,7 @@ BUILT_IN_EXCLUDES = (
     "*.egg-info",
     ".env",
 )
-# git tells its own commands about a repository in these; a playbook started by a git hook inherits them
-GIT_LOCAL_ENVIRONMENT = re.compile(
-    r"GIT_(DIR|WORK_TREE|INDEX_FILE|OBJECT_DIRECTORY|ALTERNATE_OBJECT_DIRECTORIES|PREFIX|COMMON_DIR|NAMESPACE"
-    r"|QUARANTINE_PATH|GRAFT_FILE|REPLACE_REF_BASE|SHALLOW_FILE|INTERNAL_SUPER_PREFIX|IMPLICIT_WORK_TREE)"
-)
-# no program as a transport; and this machine's own idea of line ends and attributes must not be in the archive
-GIT_SETTINGS = ("-c", "protocol.ext.allow=never", "-c", "core.autocrlf=false", "-c", "core.attributesFile=/dev/null")
-FULL_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 KEPT_SECONDS = 30 * 24 * 3600
-LINKS_FOLLOWED = 40  # the kernel's own limit
-
-# Names are bytes decoded as UTF-8 with surrogates, whatever the locale: a name that is not UTF-8 survives.
-ENCODING = "utf-8"
-ERRORS = "surrogateescape"
-
-
-class ArchiveError(Exception):
-    """The source cannot be packed; the text says why and what to do."""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One file or link: its path inside the archive, and either how to open it (size in bytes) or the link's target."""
-
-    name: str
-    executable: bool = False
-    size: int = 0
-    target: str | None = None
-    open: Callable[[], IO[bytes]] | None = None
-
-
-# deciding: pure functions
-
-
-def shown(name: str) -> str:
-    """Return a path fit to be printed, also when it is not UTF-8."""
-    return name.encode(ENCODING, ERRORS).decode(ENCODING, "backslashreplace")
-
-
-def excluded(name: str, patterns: Iterable[str]) -> bool:
-    """Tell whether a path, or a directory that it lies in, matches one of the patterns."""
-    parts = name.split("/")
-    for pattern in patterns:
-        wanted = pattern.rstrip("/")
-        if "/" not in wanted:
-            if any(fnmatch.fnmatchcase(part, wanted) for part in parts):
-                return True
-            continue
-        steps = wanted.lstrip("/").split("/")
-        if len(steps) <= len(parts) and all(
-            fnmatch.fnmatchcase(parts[position], step) for position, step in enumerate(steps)
-        ):
-            return True
-    return False
-
-
-def link_leaves(name: str, links: dict[str, str]) -> bool:
-    """Tell whether following the link `name` leaves the tree; `links` maps each link of the tree to its target.
-
-    Links on the way are followed as the kernel would: `a/../x` is not `x` when `a` is a link.
-    """
-    todo = name.split("/")
-    at: list[str] = []
-    followed = 0
-    while todo:
-        part = todo.pop(0)
-        if part in ("", "."):
-            continue
-        if part == "..":
-            if not at:
-                return True
-            at.pop()
-            continue
-        target = links.get("/".join([*at, part]))
-        if target is None:
-            at.append(part)
-            continue
-        followed += 1
-        if target.startswith("/") or followed > LINKS_FOLLOWED:
-            return True
-        todo = [*target.split("/"), *todo]
-    return False
-
-
-def check_links(entries: Iterable[Entry]) -> None:
-    """Raise ArchiveError for the first link that leads out of the tree: on a host it would lead somewhere else."""
-    links = {entry.name: entry.target for entry in entries if entry.target is not None}
-    for name in sorted(links):
-        if link_leaves(name, links):
-            raise ArchiveError(
-                f"the link {shown(name)} -> {shown(links[name])} leads out of the source. Make it a relative link to"
-                " something inside, put the file itself there, or name it in exclude."
-            )
-
-
-def directories(names: Iterable[str]) -> set[str]:
-    """Return every directory that the paths need."""
-    found: set[str] = set()
-    for name in names:
-        while "/" in name:
-            name = name.rpartition("/")[0]
-            found.add(name)
-    return found
-
-
-def write_tar(entries: Iterable[Entry], out: IO[bytes]) -> int:
-    """Write the entries as a tar without any trace of when, where and by whom; return how many there were."""
-    by_name = {entry.name: entry for entry in entries}
-    parents = directories(by_name)
-    # closed below, and not in an error: closing writes, which would hide the error
-    tar = tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT, encoding=ENCODING, errors=ERRORS)  # noqa: SIM115
-    for name in sorted(parents | set(by_name), key=lambda text: text.encode(ENCODING, ERRORS)):
-        member = tarfile.TarInfo(name)  # its defaults are mtime 0, uid 0, gid 0 and no owner's name
-        if name in parents:
-            member.type, member.mode = tarfile.DIRTYPE, 0o755
-            tar.addfile(member)
-            continue
-        entry = by_name[name]
-        if entry.target is not None:
-            member.type, member.mode, member.linkname = tarfile.SYMTYPE, 0o777, entry.target
-            tar.addfile(member)
-            continue
-        assert entry.open is not None
-        member.mode, member.size = (0o755 if entry.executable else 0o644), entry.size
-        with entry.open() as content:
-            try:
-                tar.addfile(member, content)
-            except OSError as error:
-                raise ArchiveError(f"{shown(name)} became shorter while it was read ({error}). Run again.") from error
-    tar.close()
-    return len(by_name)
-
-
-# reading sources
-
-
-def directory_entries(root: Path, patterns: list[str]) -> Iterator[Entry]:
-    """Yield the files and links below a directory; raise ArchiveError for what an archive cannot hold."""
-    base = os.fsencode(root)
-
-    def walk(relative: bytes) -> Iterator[Entry]:
-        # bytes: a name is no text, and the locale of the control node must not decide what it is
-        for item in os.scandir(os.path.join(base, relative)):
-            path = os.path.join(relative, item.name)
-            name = path.decode(ENCODING, ERRORS)
-            if excluded(name, patterns):
-                continue
-            status = item.stat(follow_symlinks=False)
-            if stat.S_ISDIR(status.st_mode):
-                yield from walk(path)
-            elif stat.S_ISLNK(status.st_mode):
-                yield Entry(name, target=os.readlink(item.path).decode(ENCODING, ERRORS))
-            elif stat.S_ISREG(status.st_mode):
-                full = item.path
-                yield Entry(
-                    name,
-                    executable=bool(status.st_mode & stat.S_IXUSR),
-                    size=status.st_size,
-                    open=lambda full=full: open(full, "rb"),  # type: ignore[misc]  # noqa: SIM115
-                )
-            else:
-                raise ArchiveError(f"{shown(name)} is a socket, a pipe or a device. Remove it, or name it in exclude.")
-
-    return walk(b"")
-
-
-def tar_entries(tar: tarfile.TarFile, subdirectory: str, patterns: list[str]) -> Iterator[Entry]:
-    """Yield the files and links of what `git archive` wrote, below `subdirectory` when one is given."""
-    prefix = f"{subdirectory}/" if subdirectory else ""
-    for member in tar:
-        if not member.name.startswith(prefix) or member.isdir():
-            continue
-        name = member.name[len(prefix) :]
-        if excluded(name, patterns):
-            continue
-        if member.issym():
-            yield Entry(name, target=member.linkname)
-        else:
-            yield Entry(
-                name,
-                executable=bool(member.mode & stat.S_IXUSR),
-                size=member.size,
-                open=lambda member=member: cast("IO[bytes]", tar.extractfile(member)),  # type: ignore[misc]
-            )
-
-
-class Git:
-    """The git command, asked in a way that never waits for a person and never prints a password."""
-
-    def __init__(self) -> None:
-        self.environment = {
-            name: value for name, value in os.environ.items() if not GIT_LOCAL_ENVIRONMENT.fullmatch(name)
-        }
-        self.environment.update(LC_ALL="C", GIT_TERMINAL_PROMPT="0", GIT_OPTIONAL_LOCKS="0")
-        self.environment.setdefault("GIT_SSH_COMMAND", "ssh -o BatchMode=yes")
-
-    def run(self, *arguments: str, where: Path, out: IO[bytes] | None = None) -> tuple[int, str, str]:
-        """Run git in `where`; return exit code, output (unless it goes to `out`) and masked errors."""
-        try:
-            done = subprocess.run(
-                ["git", *GIT_SETTINGS, "-C", str(where), *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=out or subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                env=self.environment,
-                check=False,
-            )
-        except FileNotFoundError as error:
-            raise ArchiveError("git is not installed on the control node: install the package git.") from error
-        text = (done.stdout or b"").decode(ENCODING, "backslashreplace").strip()
-        return done.returncode, text, mask(done.stderr.decode(ENCODING, "backslashreplace").strip())
-
-    def revision_of(self, directory: Path) -> str:
-        """Return the commit checked out in a directory, `-dirty` added when it holds something else, or nothing."""
-        try:
-            code, commit, _errors = self.run("rev-parse", "--verify", "--quiet", "HEAD", where=directory)
-            if code != 0:
-                return ""
-            code, changes, _errors = self.run("status", "--porcelain", "--", ".", where=directory)
-        except ArchiveError:
-            return ""  # no git: the revision is only a note
-        return f"{commit}-dirty" if code != 0 or changes else commit
-
-    def fetch(self, source: Source, cache: Path) -> str:
-        """Bring the revision into the bare repository `cache`; return its commit.
-
-        A full commit that is there needs no network. Any other name can have moved, so it is asked for.
-        """
-        wanted = f"git+{source.location}@{source.revision}"
-        code, _output, errors = self.run("init", "--quiet", "--bare", "--template=", str(cache), where=cache.parent)
-        if code != 0:
-            raise ArchiveError(f"cannot make the cache {cache}:\n{errors}")
-        if FULL_COMMIT.fullmatch(source.revision):
-            commit = self.commit(source.revision, cache)
-            if commit:
-                return commit
-        # the URL is an argument and not a remote: a token in it stays out of the cache's configuration
-        fetch = ("fetch", "--quiet", "--no-auto-gc", "--prune", "--force", "--no-tags", "--no-recurse-submodules")
-        code, _output, errors = self.run(
-            *fetch, "--", source.location, "+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*", where=cache
-        )
-        if code != 0:
-            raise ArchiveError(
-                f"cannot read {mask(wanted)}. Check the address and that this machine may read it without being asked"
-                f" for a password. git says:\n{errors}"
-            )
-        commit = self.commit(source.revision, cache)
-        if not commit and FULL_COMMIT.fullmatch(source.revision):
-            # a commit that no branch holds, such as a merge request's: a server gives it when asked by name
-            self.run(
-                "fetch", "--quiet", "--no-auto-gc", "--no-tags", "--", source.location, source.revision, where=cache
-            )
-            commit = self.commit(source.revision, cache)
-        if not commit:
-            raise ArchiveError(
-                f"{mask(wanted)}: the repository has no tag, branch or commit {source.revision!r}."
-                " Push it, or correct the part after the last @."
-            )
-        return commit
-
-    def commit(self, revision: str, cache: Path) -> str:
-        """Return the commit a tag, a branch or a commit stands for, or nothing; a tag goes before a branch."""
-        for name in (f"refs/tags/{revision}", f"refs/heads/{revision}", revision):
-            code, output, _errors = self.run("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}", where=cache)
-            if code == 0:
-                return output
-        return ""
-
-
-# acting
-
-
-@dataclass(frozen=True)
-class Packed:
-    """An archive in the cache; size in bytes."""
-
-    path: Path
-    sha256: str
-    size: int
-    files: int
-    changed: bool
-
-
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file in hexadecimal digits."""
-    digest = hashlib.sha256()
-    with path.open("rb") as content:
-        for block in iter(lambda: content.read(1 << 20), b""):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def pack(entries: list[Entry], dest: Path) -> Packed:
-    """Write the archive beside its place, name it after its checksum and move it there in one step."""
-    check_links(entries)
-    handle, temporary = tempfile.mkstemp(dir=dest, prefix=".new-")
-    try:
-        with os.fdopen(handle, "wb") as raw:
-            with gzip.GzipFile(filename="", mode="wb", compresslevel=6, fileobj=raw, mtime=0) as compressed:
-                count = write_tar(entries, cast("IO[bytes]", compressed))
-            raw.flush()
-            os.fsync(raw.fileno())
-        sha256 = sha256_of(Path(temporary))
-        size = os.stat(temporary).st_size
-        path = dest / f"{sha256}.tar.gz"
-        # an archive that a full disk or a hand has damaged is written again
-        there = path.is_file() and sha256_of(path) == sha256
-        if there:
-            os.utime(path)  # in use: see forget()
-        else:
-            os.chmod(temporary, 0o600)  # code can hold more secrets than it should
-            os.replace(temporary, path)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-    return Packed(path, sha256, size, count, not there)
 
 
 def forget(dest: Path, now: float) -> None:

@@ -23,7 +23,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ansible_collections.flaskfleet.web.plugins.modules.archive import BUILT_IN_EXCLUDES, directory_entries, pack
+from ansible_collections.flaskfleet.web.plugins.module_utils.tarball import pack
+from ansible_collections.flaskfleet.web.plugins.module_utils.tree import directory_entries
+from ansible_collections.flaskfleet.web.plugins.modules.archive import BUILT_IN_EXCLUDES
 
 from tests.load.client import Load, Report
 

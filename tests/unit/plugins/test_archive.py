@@ -16,6 +16,9 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.flaskfleet.web.plugins.module_utils import tarball
+from ansible_collections.flaskfleet.web.plugins.module_utils.git import Git
+from ansible_collections.flaskfleet.web.plugins.module_utils.tree import ArchiveError, directory_entries, excluded
 from ansible_collections.flaskfleet.web.plugins.modules import archive
 
 RunModule = Callable[..., dict[str, Any]]
@@ -62,7 +65,7 @@ def git_repository(tree: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
 
     def git(*arguments: str) -> str:
         return subprocess.run(
-            ["git", *arguments], cwd=tree, check=True, capture_output=True, text=True, env=archive.Git().environment
+            ["git", *arguments], cwd=tree, check=True, capture_output=True, text=True, env=Git().environment
         ).stdout.strip()
 
     git("init", "-q", "-b", "main")
@@ -141,7 +144,7 @@ def test_the_bytes_of_the_tar_are_the_same_on_every_python(tree: Path) -> None:
         def tell(self) -> int:
             return 0
 
-    archive.write_tar(archive.directory_entries(tree, []), Sink())
+    tarball.write_tar(directory_entries(tree, []), Sink())
     assert digest.hexdigest() == TAR_SHA256
 
 
@@ -149,8 +152,9 @@ def test_a_locale_of_another_alphabet_does_not_change_the_archive(tree: Path, tm
     for name in ODD_NAMES:
         Path(os.fsdecode(os.path.join(os.fsencode(tree), name))).write_text("odd\n")
     script = (
-        "import sys, pathlib; from ansible_collections.flaskfleet.web.plugins.modules import archive as a;"
-        "print(a.pack(list(a.directory_entries(pathlib.Path(sys.argv[1]), [])), pathlib.Path(sys.argv[2])).sha256)"
+        "import sys, pathlib; from ansible_collections.flaskfleet.web.plugins.module_utils import tarball, tree;"
+        "source, dest = map(pathlib.Path, sys.argv[1:]);"
+        "print(tarball.pack(list(tree.directory_entries(source, [])), dest).sha256)"
     )
     path = [entry for entry in sys.path if entry]
     answers = {
@@ -219,7 +223,7 @@ def test_what_belongs_to_no_release_stays_out(run_module: RunModule, tree: Path,
     ],
 )
 def test_a_pattern_means_a_name_or_a_path_from_the_root(name: str, pattern: str, out: bool) -> None:
-    assert archive.excluded(name, [pattern]) is out
+    assert excluded(name, [pattern]) is out
 
 
 @pytest.mark.parametrize(
@@ -239,7 +243,7 @@ def test_a_pattern_means_a_name_or_a_path_from_the_root(name: str, pattern: str,
     ],
 )
 def test_a_link_is_followed_as_the_kernel_does(links: dict[str, str], leaves: bool) -> None:
-    assert any(archive.link_leaves(name, links) for name in links) is leaves
+    assert any(tarball.link_leaves(name, links) for name in links) is leaves
 
 
 @pytest.mark.parametrize("target", ["/etc/passwd", "../../secret"])
@@ -260,10 +264,10 @@ def test_a_special_file_is_refused_by_name(run_module: RunModule, tree: Path, tm
 
 
 def test_a_file_that_shrinks_while_it_is_read_is_an_error_and_leaves_nothing(tree: Path, tmp_path: Path) -> None:
-    entries = list(archive.directory_entries(tree, []))
+    entries = list(directory_entries(tree, []))
     (tree / "app.py").write_text("")
-    with pytest.raises(archive.ArchiveError, match=r"app\.py became shorter"):
-        archive.pack(entries, tmp_path)
+    with pytest.raises(ArchiveError, match=r"app\.py became shorter"):
+        tarball.pack(entries, tmp_path)
     assert not list(tmp_path.glob("*.tar.gz")) and not list(tmp_path.glob(".new-*"))
 
 

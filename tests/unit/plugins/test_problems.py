@@ -9,13 +9,9 @@ from typing import Any
 import pytest
 import yaml
 from ansible.parsing.dataloader import DataLoader
-from ansible_collections.flaskfleet.web.plugins.filter.problems import (
-    GUNICORN_SETTINGS,
-    PREFIX,
-    RULES,
-    host_problems,
-    problems,
-)
+from ansible_collections.flaskfleet.web.plugins.filter.problems import RULES, host_problems, problems
+from ansible_collections.flaskfleet.web.plugins.plugin_utils.refusals.gunicorn import GUNICORN_SETTINGS
+from ansible_collections.flaskfleet.web.plugins.plugin_utils.refusals.words import PREFIX
 
 ROLE = Path(__file__).parents[3] / "roles" / "flask_gunicorn_nginx"
 GOOD: dict[str, Any] = {"name": "hello", "source": "/srv/code/hello", "default_server": True}

@@ -1,0 +1,177 @@
+# Copyright: Flask Fleet contributors
+# SPDX-License-Identifier: MIT
+"""What the app itself is: its name, its source and how that is built and imported, its environment and its secrets."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from ansible_collections.flaskfleet.web.plugins.module_utils.source import SourceError, parse
+from ansible_collections.flaskfleet.web.plugins.plugin_utils.refusals.shapes import (
+    CONTROL,
+    KIB,
+    MIB,
+    a_dict,
+    a_list,
+    a_text,
+    relative_path,
+)
+from ansible_collections.flaskfleet.web.plugins.plugin_utils.refusals.words import Problems, shown
+
+# for one of these systemd drops a whole EnvironmentFile
+NONCHARACTER = re.compile(
+    f"[\ufdd0-\ufdef{''.join(chr(plane << 16 | last) for plane in range(17) for last in (0xFFFE, 0xFFFF))}]"
+)
+# Users, units, and directories of /var/lib and /srv that a Debian or Ubuntu machine has: an app of that name would take
+# them over, and removing the app would remove them.
+TAKEN_NAMES = frozenset(
+    """
+    adm apparmor apt apps backup bin bluetooth boltd certbot chrony cloud colord combined containerd cron cups daemon
+    dbus dconf default dhcp dhcpcd disk docker dpkg emergency exim4 fail2ban flaskctl flaskfleet ftp fwupd games gdm
+    getty git gnats grafana grub http initramfs-tools irc kernel landscape letsencrypt list locate lp lxd mail man
+    mariadb memcached messagebus misc mongodb monit mysql netplan networking news nfs nginx nobody nscd ntp os-prober
+    pam plymouth polkit polkitd postfix postgres postgresql private prometheus proxy python python3 rabbitmq redis
+    rescue resolvconf root rpcbind rsync rsyslog shadow shells snapd ssh sshd ssl sudo sync sys syslog systemd tcpdump
+    tor tty ubuntu-advantage ucf udev udisks2 ufw usbmux users utmp uucp uuidd vim voice www-data xfonts xml-core
+    """.split()
+)
+RESERVED_ENVIRONMENT = frozenset(
+    """
+    CREDENTIALS_DIRECTORY FLASKFLEET_RELEASE FLASKFLEET_TRY LISTEN_FDNAMES LISTEN_FDS LISTEN_PID NOTIFY_SOCKET
+    PYTHONPATH SCRIPT_NAME STATE_DIRECTORY
+    """.split()
+)
+
+
+def name(value: Any) -> Problems:
+    """Accept what can be a user, a unit and a directory at once."""
+    if not isinstance(value, str) or not re.fullmatch(r"[a-z][a-z0-9-]{0,30}", value):
+        yield (
+            f"is {shown(value)}. It names a user, units and directories: a lower-case letter, then up to 30 lower-case"
+            " letters, digits or dashes, such as hello."
+        )
+    elif value in TAKEN_NAMES or value.startswith("systemd-"):
+        yield f"is {shown(value)}, which belongs to the system. Choose another name, such as {value}-app."
+
+
+def state(value: Any) -> Problems:
+    """Accept one of the three states."""
+    if value not in ("present", "absent", "purged"):
+        yield f"is {shown(value)}. It must be present, absent or purged."
+
+
+def source(value: Any) -> Problems:
+    """Accept what module archive can pack."""
+    if not isinstance(value, str):
+        yield f"is {shown(value)}. Set it to a directory, a git revision or a requirement."
+        return
+    try:
+        found = parse(str(value))
+    except SourceError as error:
+        yield f"cannot be used: {error}"
+        return
+    if found.kind == "directory" and not found.location.startswith(("/", "~")):
+        yield f"is the relative path {shown(value)}, seen from nowhere. Write {{{{ playbook_dir }}}}/{value}."
+
+
+def exclude(value: Any) -> Problems:
+    """Accept patterns for file names."""
+    yield from a_list(value, a_text(r"[^\x00-\x1f\x7f]+", "a pattern for names, such as *.sqlite3"), "['*.sqlite3']")
+
+
+def wsgi_app(value: Any) -> Problems:
+    """Accept what Gunicorn can import: module:name, or a call of a factory with literals."""
+    example = "It must be MODULE:NAME or a factory, such as app:app or flaskr:create_app('production')."
+    if not isinstance(value, str) or CONTROL.search(value):
+        yield f"is {shown(value)}. {example}"
+        return
+    module, _colon, called = value.partition(":")
+    if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*", module):
+        yield f"is {shown(value)}, and {shown(module)} is no Python module. {example}"
+        return
+    if not called:
+        if _colon:
+            yield f"is {shown(value)}, and after the colon is nothing. {example}"
+        return
+    try:
+        tree = ast.parse(called, mode="eval").body
+        if isinstance(tree, ast.Call):
+            for argument in (*tree.args, *(keyword.value for keyword in tree.keywords)):
+                ast.literal_eval(argument)
+            tree = tree.func
+        fits = isinstance(tree, ast.Name)
+    except (SyntaxError, ValueError):
+        fits = False
+    if not fits:
+        yield f"is {shown(value)}. After the colon Gunicorn takes only a name, or a call with plain values. {example}"
+
+
+def requirements(value: Any) -> Problems:
+    """Accept a path inside the source."""
+    yield from relative_path(value, "requirements.txt")
+
+
+def index_url(value: Any) -> Problems:
+    """Accept a package index that pip can read, or none."""
+    if not isinstance(value, str) or (value and not re.fullmatch(r"(https|http|file)://[^\s\x00-\x1f\x7f]+", value)):
+        yield (
+            f"is {shown(value)}. It must be a URL that starts with https://, http:// or file:// and has no space, or"
+            " empty for pip's own index."
+        )
+
+
+def variables(value: Any, reserved: frozenset[str], limit: int) -> Problems:
+    """Accept names and values of environment variables or credentials; `limit` is in bytes for name=value.
+
+    No message holds a value: it may be a password.
+    """
+    yield from a_dict(value, "{NAME: value}")
+    if not isinstance(value, Mapping):
+        return
+    for key, held in value.items():
+        label = f"has {shown(key)},"
+        if not isinstance(key, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", key):
+            yield f"{label} which is no name. Use letters, digits and underscores, and no digit first."
+            continue
+        if len(key) > 64:
+            yield f"{label} which has {len(key)} characters. Use at most 64."
+        if key in reserved:
+            yield f"{label} which the role or systemd sets. Remove it or take another name."
+        if held is None or isinstance(held, bool):
+            yield f'{label} whose value is {shown(held)}, and it is not clear as which text. Quote it: {key}: "1".'
+        elif not isinstance(held, (str, int, float)):
+            yield f"{label} whose value is {shown(held)}. It must be a text; write JSON with the filter to_json."
+        else:
+            yield from (f"{label} {text}" for text in text_problems(str(held), limit - len(key) - 1))
+
+
+def text_problems(text: str, limit: int) -> Problems:
+    """Accept a text that can be in a process's environment; `limit` is in bytes."""
+    if "\0" in text:
+        yield "whose value holds a NUL character. Encode it, for example as base64."
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:
+        yield "whose value is not UTF-8. Encode it, for example as base64."
+        return
+    if size >= limit:
+        yield f"whose value has {size} bytes; {limit - 1} are possible. Put it into a file of the app."
+    elif NONCHARACTER.search(text):
+        yield "whose value holds a character that systemd takes for no text, and it would drop every value. Encode it."
+
+
+def env(value: Any) -> Problems:
+    """Accept the environment: Linux takes less than 128 KiB for each name=value."""
+    yield from variables(value, RESERVED_ENVIRONMENT, 128 * KIB)
+
+
+def credentials(value: Any) -> Problems:
+    """Accept credentials: systemd takes less than 1 MiB for all of them."""
+    yield from variables(value, frozenset(), MIB)
+    if isinstance(value, Mapping):
+        total = sum(len(held.encode(errors="replace")) for held in value.values() if isinstance(held, str))
+        if total >= MIB and len(value) > 1:
+            yield f"has {total} bytes together, and systemd takes less than {MIB}. Put large ones into files."

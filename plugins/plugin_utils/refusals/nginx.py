@@ -1,0 +1,146 @@
+# Copyright: Flask Fleet contributors
+# SPDX-License-Identifier: MIT
+"""What goes into nginx's site: host names, certificates, proxies, directives."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from ansible_collections.flaskfleet.web.plugins.plugin_utils.refusals.shapes import (
+    CONTROL,
+    a_dict,
+    a_list,
+    number,
+    relative_path,
+)
+from ansible_collections.flaskfleet.web.plugins.plugin_utils.refusals.words import Problems, meant, shown
+
+NGINX_OWNED = {
+    "alias": "set flask_gunicorn_nginx_static",
+    "http2": "it comes with flask_gunicorn_nginx_tls",
+    "if": "a condition needs a block",
+    "include": "the role writes the whole site",
+    "listen": "set flask_gunicorn_nginx_listen",
+    "location": "the role writes the locations",
+    "proxy_pass": "requests go to the app",
+    "return": "requests go to the app",
+    "rewrite": "requests go to the app",
+    "root": "set flask_gunicorn_nginx_static",
+    "server_name": "set flask_gunicorn_nginx_server_names",
+    "set_real_ip_from": "set flask_gunicorn_nginx_trusted_proxies",
+    "real_ip_header": "set flask_gunicorn_nginx_trusted_proxies",
+    "real_ip_recursive": "set flask_gunicorn_nginx_trusted_proxies",
+}
+
+
+def server_name(value: Any) -> Problems:
+    """Accept a host name of RFC 1123, or such a one after `*.`; everything else has a meaning of its own to nginx."""
+    if not isinstance(value, str) or not value:
+        yield f"is {shown(value)}. It must be a host name, such as www.example.com."
+        return
+    bare = value.removeprefix("*.")
+    label = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
+    if len(value) > 253:
+        yield f"is {shown(value)}, {len(value)} characters long. A host name has at most 253."
+    elif not bare.isascii():
+        advice = ""
+        try:
+            encoded = bare.encode("idna").decode()
+            if all(label.fullmatch(part) for part in encoded.split(".")):
+                advice = f": {value[: -len(bare)]}{encoded}"
+        except UnicodeError:
+            pass
+        yield f"is {shown(value)}. Write it in punycode{advice}."
+    elif not all(label.fullmatch(part) for part in bare.split(".")):
+        yield (
+            f"is {shown(value)}, which is no host name. Use letters, digits, dashes and dots, such as www.example.com,"
+            " with *. before it for all names below. For any name at all set flask_gunicorn_nginx_default_server: true."
+        )
+
+
+def server_names(value: Any) -> Problems:
+    """Accept host names."""
+    yield from a_list(value, server_name, "[www.example.com]")
+    if isinstance(value, (list, tuple)):
+        names = [item.lower() for item in value if isinstance(item, str)]
+        for twice in sorted({item for item in names if names.count(item) > 1}):
+            yield f"has {shown(twice)} twice. Remove one."
+
+
+def tls(value: Any) -> Problems:
+    """Accept certificate and key, both or neither."""
+    yield from a_dict(value, "{certificate: /etc/ssl/hello.pem, key: /etc/ssl/private/hello.key}")
+    if not isinstance(value, Mapping) or not value:
+        return
+    known = ("certificate", "key", "hsts_max_age")
+    for key in value:
+        if key not in known:
+            yield f"has {shown(key)}, which is not known.{meant(str(key), known)} It can have {', '.join(known)}."
+    paths = {key: value.get(key) for key in known[:2]}
+    for key, path in paths.items():
+        if path in (None, ""):
+            yield f"has no {key}. Set certificate and key, or neither for plain HTTP."
+        elif not isinstance(path, str) or not re.fullmatch(r"/[A-Za-z0-9._~@:+,=/*-]*", path) or "*" in path:
+            yield (
+                f"has the {key} {shown(path)}. It must be an absolute path on the host, of letters, digits and"
+                " ._~@:+,=/- only."
+            )
+    age = value.get("hsts_max_age")
+    if age is not None and number(age) is None:
+        yield f"has the hsts_max_age {shown(age)}. It must be a whole number of seconds, such as 63072000."
+
+
+def server_settings(value: Any) -> Problems:
+    """Accept nginx directives; no value may end its directive and begin another."""
+    yield from a_dict(value, "{client_max_body_size: 20m}")
+    if not isinstance(value, Mapping):
+        return
+    for key, held in value.items():
+        label = f"has {shown(key)},"
+        if not isinstance(key, str) or not re.fullmatch(r"[a-z][a-z0-9_]+", key):
+            yield f"{label} which is no directive of nginx. Use its names, such as client_max_body_size."
+        elif key in NGINX_OWNED:
+            yield f"{label} which is the role's own: {NGINX_OWNED[key]}. Remove it."
+        elif key.startswith("ssl_"):
+            yield f"{label} which is the role's own: set flask_gunicorn_nginx_tls. Remove it."
+        elif isinstance(held, bool):
+            word = "on" if held else "off"
+            yield f'{label} whose value is {shown(held)}, which YAML makes of {word}. Quote it: {key}: "{word}".'
+        elif not isinstance(held, (str, int)):
+            yield f"{label} whose value is {shown(held)}. It must be a text or a number."
+        elif isinstance(held, str) and (not held.strip() or CONTROL.search(held) or re.search(r"[;{}$'\"`\\#]", held)):
+            yield (
+                f"{label} whose value is {shown(held)}. It must not be empty, and no quote, control character or one"
+                " of ; { } $ # ` \\ can be in it."
+            )
+
+
+def proxy_network(value: Any) -> Problems:
+    """Accept an address or a network that is not everybody."""
+    example = "an address or a network of a load balancer, such as 10.0.0.0/24"
+    if not isinstance(value, str) or "%" in value:
+        yield f"is {shown(value)}. It must be {example}."
+        return
+    try:
+        network = ipaddress.ip_network(value, strict=False)
+    except ValueError:
+        yield f"is {shown(value)}. It must be {example}."
+        return
+    if network.prefixlen == 0:
+        yield f"is {shown(value)}: then any client could claim any address. Name {example}."
+    elif "/" in value and str(network.network_address) != str(ipaddress.ip_address(value.partition("/")[0])):
+        yield f"is {shown(value)}, which has bits beyond its mask. Write {network}."
+
+
+def trusted_proxies(value: Any) -> Problems:
+    """Accept addresses and networks."""
+    yield from a_list(value, proxy_network, "[10.0.0.0/24]")
+
+
+def static_dir(value: Any) -> Problems:
+    """Accept a path inside the source, or none."""
+    if value != "":
+        yield from relative_path(value, "static (empty when nginx has no files to serve)")

@@ -1,0 +1,43 @@
+# Copyright: Flask Fleet contributors
+# SPDX-License-Identifier: MIT
+"""How values that are each right fit together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from ansible_collections.flaskfleet.web.plugins.plugin_utils.refusals.shapes import number, truth
+from ansible_collections.flaskfleet.web.plugins.plugin_utils.refusals.words import PREFIX
+
+
+def relations(get: Callable[[str], Any], has: Callable[[str], bool]) -> Iterator[str]:
+    """Yield what is wrong between variables that are each right: `get` returns a value, None when it is not there."""
+    if not get("source"):
+        yield f"{PREFIX}source is not set. Set it to a directory, a git revision or a requirement."
+    if has("server_names") and not get("server_names") and not truth(get("default_server")):
+        yield (
+            f"{PREFIX}server_names is empty, so nginx would never choose this app. Set it to the app's host names, or"
+            f" {PREFIX}default_server: true to answer every name."
+        )
+    if number(get("port")) is not None and number(get("port")) == number(get("listen")):
+        yield (
+            f"{PREFIX}port and {PREFIX}listen are both {number(get('port'))}. The app and nginx need a port each: set"
+            f" {PREFIX}port: 5000, for example."
+        )
+    ready = f"{get('url_prefix') or ''}/readyz" if truth(get("url_prefix_in_routes")) else "/readyz"
+    if get("health_path") == ready:
+        yield (
+            f"{PREFIX}health_path is {ready}, which nginx answers for load balancers, and which says no while the host"
+            " is drained. Set another path of the app, such as /healthz."
+        )
+    if get("tls") and number(get("listen")) == 443:
+        yield (
+            f"{PREFIX}listen is 443, where nginx listens for HTTPS when {PREFIX}tls is set. Set {PREFIX}listen: 80: it"
+            " redirects to HTTPS."
+        )
+    if truth(get("url_prefix_in_routes")) and has("url_prefix") and not get("url_prefix"):
+        yield (
+            f"{PREFIX}url_prefix_in_routes is true and {PREFIX}url_prefix is empty. Set the prefix of the routes,"
+            f" such as /api, or {PREFIX}url_prefix_in_routes: false."
+        )

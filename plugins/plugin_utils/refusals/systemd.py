@@ -1,0 +1,124 @@
+# Copyright: Flask Fleet contributors
+# SPDX-License-Identifier: MIT
+"""What goes into units of systemd: directives of the service, command lines, processes beside the web server."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from ansible_collections.flaskfleet.web.plugins.plugin_utils.refusals.shapes import (
+    CONTROL,
+    MIB,
+    a_dict,
+    a_list,
+    a_number,
+    number,
+)
+from ansible_collections.flaskfleet.web.plugins.plugin_utils.refusals.words import Problems, meant, shown
+
+SERVICE_OWNED = {
+    "BusName": "the service tells that it is ready by itself",
+    "DynamicUser": "the role makes the user",
+    "Environment": "set flask_gunicorn_nginx_env",
+    "EnvironmentFile": "set flask_gunicorn_nginx_env",
+    "Group": "it is the app's own",
+    "GuessMainPID": "the service tells its process by itself",
+    "KillMode": "another one cuts requests off when a release is replaced",
+    "LoadCredential": "set flask_gunicorn_nginx_credentials",
+    "NotifyAccess": "the health check depends on it",
+    "PIDFile": "the service tells its process by itself",
+    "PassEnvironment": "set flask_gunicorn_nginx_env",
+    "RemainAfterExit": "systemd must see that the app has ended",
+    "RootDirectory": "the release is outside of it",
+    "RootImage": "the release is outside of it",
+    "SetCredential": "set flask_gunicorn_nginx_credentials",
+    "Sockets": "the role connects the socket",
+    "StateDirectory": "it is the app's own, /var/lib and its name",
+    "Type": "the health check depends on it",
+    "UnsetEnvironment": "set flask_gunicorn_nginx_env",
+    "User": "it is the app's own",
+    "WorkingDirectory": "it is the release's own",
+}
+
+
+def service_settings(value: Any) -> Problems:
+    """Accept directives of systemd's [Service]; no value may become a second line of the unit."""
+    yield from a_dict(value, "{MemoryMax: 512M}")
+    if not isinstance(value, Mapping):
+        return
+    for key, held in value.items():
+        label = f"has {shown(key)},"
+        if not isinstance(key, str) or not re.fullmatch(r"[A-Z][A-Za-z0-9]+", key):
+            yield f"{label} which is no directive of systemd. Use its names as in a unit file, such as MemoryMax."
+            continue
+        owned = SERVICE_OWNED.get(key) or SERVICE_OWNED.get(key.removesuffix("Encrypted"))
+        if key.startswith("Exec") and key != "ExecPaths":
+            owned = "the role runs the release"
+        if owned:
+            yield f"{label} which is the role's own: {owned}. Remove it."
+            continue
+        for item in held if isinstance(held, (list, tuple)) else [held]:
+            if not isinstance(item, (str, int)):
+                yield f"{label} whose value is {shown(item)}. It must be a text, a number, a boolean or a list of them."
+            elif isinstance(item, str) and (CONTROL.search(item) or item.rstrip().endswith("\\")):
+                yield (
+                    f"{label} whose value is {shown(item)}. No line break, no other control character and no backslash"
+                    " at the end can be in it."
+                )
+            elif isinstance(item, str) and len(item) >= MIB // 4:
+                yield f"{label} whose value has {len(item)} characters: systemd would not load the unit."
+
+
+def command(value: Any) -> Problems:
+    """Accept a command line, or none."""
+    if not isinstance(value, str) or CONTROL.search(value) or value.rstrip().endswith("\\"):
+        yield f"is {shown(value)}. It must be a command on one line, such as flask db upgrade, or empty."
+    elif re.match(r"\s*[@:+!|-]", value):
+        yield f"is {shown(value)}. Its first character would mean something to systemd. Begin with the program's name."
+
+
+def processes(value: Any) -> Problems:
+    """Accept what runs beside the web server."""
+    yield from a_list(value, process, "[{name: worker, command: celery -A app worker, count: 2}]")
+    if isinstance(value, (list, tuple)):
+        names = [unit for item in value if isinstance(item, Mapping) for unit in units(item)]
+        for twice in sorted({unit for unit in names if names.count(unit) > 1}):
+            yield f"has {shown(twice)} twice. Give each process a name of its own."
+
+
+def units(item: Mapping[str, Any]) -> list[str]:
+    """Return the units that a process becomes: NAME, or NAME-1 to NAME-N where several run side by side."""
+    count = number(item.get("count", 1)) or 0
+    return (
+        [f"{item.get('name')}-{copy}" for copy in range(1, min(count, 100) + 1)]
+        if count > 1
+        else [str(item.get("name"))]
+    )
+
+
+def process(value: Any) -> Problems:
+    """Accept one process: a number of copies all the time, or one at certain times."""
+    known = ("name", "command", "count", "schedule")
+    if not isinstance(value, Mapping):
+        yield f"is {shown(value)}. It must be a dictionary with {', '.join(known[:2])} and count or schedule."
+        return
+    for key in value:
+        if key not in known:
+            yield f"has {shown(key)}, which is not known.{meant(str(key), known)} It can have {', '.join(known)}."
+    called = value.get("name")
+    if not isinstance(called, str) or not re.fullmatch(r"[a-z][a-z0-9-]{0,30}", called):
+        yield f"has the name {shown(called)}. It must be lower-case letters, digits and dashes, such as worker."
+    if not value.get("command"):
+        yield "has no command. Set what it runs, such as celery -A app worker."
+    else:
+        yield from (f"has a command that {text}" for text in command(value["command"]))
+    if "count" in value and "schedule" in value:
+        yield "has count and schedule. Set count for what runs all the time, schedule for what runs at times."
+    elif "count" in value:
+        yield from (f"has a count that {text}" for text in a_number(0, 100, "Set it to 1 or more.")(value["count"]))
+    elif "schedule" in value:
+        when = value["schedule"]
+        if not isinstance(when, str) or not when.strip() or CONTROL.search(when) or when.rstrip().endswith("\\"):
+            yield f"has the schedule {shown(when)}. It must be a time as systemd's OnCalendar reads it, such as daily."
