@@ -15,16 +15,11 @@ description:
   - An argument specification checks types, but neither what a value may look like nor how values fit together, and it
     does not notice a misspelled name. What nginx and systemd would take for their own syntax is refused here as well.
   - Of C(flask_gunicorn_nginx_env) and C(flask_gunicorn_nginx_credentials) only names are shown, never values.
-positional: known, serial
+positional: serial
 options:
   _input:
     description: The variables, full name to value.
     type: dict
-    required: true
-  known:
-    description: The full names of all variables that the role has.
-    type: list
-    elements: str
     required: true
   serial:
     description: Whether the play has hosts that are not in its present batch.
@@ -38,7 +33,7 @@ EXAMPLES = r"""
     that: __problems | length == 0
     fail_msg: "{{ __problems | join('\n') }}"
   vars:
-    __problems: "{{ {'flask_gunicorn_nginx_prot': 5000} | flaskfleet.web.problems(['flask_gunicorn_nginx_port']) }}"
+    __problems: "{{ {'flask_gunicorn_nginx_prot': 5000} | flaskfleet.web.problems }}"
 """
 
 RETURN = r"""
@@ -48,21 +43,14 @@ _value:
   elements: str
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ansible_collections.flaskfleet.web.plugins.plugin_utils.refusals import app, gunicorn, nginx, rollout, systemd
 from ansible_collections.flaskfleet.web.plugins.plugin_utils.refusals.relations import relations
-from ansible_collections.flaskfleet.web.plugins.plugin_utils.refusals.shapes import (
-    Rule,
-    a_bool,
-    a_number,
-    a_record,
-    a_text,
-    absolute_or_empty,
-    an_amount,
-)
-from ansible_collections.flaskfleet.web.plugins.plugin_utils.refusals.words import PREFIX, meant
+from ansible_collections.flaskfleet.web.plugins.plugin_utils.refusals.shapes import Rule, a_bool, a_number, a_text
+from ansible_collections.flaskfleet.web.plugins.plugin_utils.refusals.words import meant
+from ansible_collections.flaskfleet.web.plugins.plugin_utils.spec import PREFIX, names
 
 RULES: dict[str, Rule] = {
     "name": app.name,
@@ -75,9 +63,7 @@ RULES: dict[str, Rule] = {
         r"[A-Za-z0-9_][A-Za-z0-9._+-]*|(/[A-Za-z0-9._+-]+)+",
         "the name of an interpreter or its absolute path, such as python3.12",
     ),
-    "pip": a_record(
-        "{index_url: https://pypi.example.com/simple}", index_url=app.index_url, ca_bundle=absolute_or_empty
-    ),
+    "pip": app.pip,
     "env": app.env,
     "credentials": app.credentials,
     "settings": gunicorn.settings,
@@ -91,11 +77,7 @@ RULES: dict[str, Rule] = {
     "tls": nginx.tls,
     "url_prefix": a_text(r"|(/[A-Za-z0-9._~-]+)+", "empty, or a path without a slash at its end, such as /api"),
     "url_prefix_in_routes": a_bool,
-    "static": a_record(
-        "{url: /static/, dir: static}",
-        url=a_text(r"/([A-Za-z0-9._~-]+/)+", "a path with a slash at both ends, such as /static/"),
-        dir=nginx.static_dir,
-    ),
+    "static": nginx.static,
     "server_settings": nginx.server_settings,
     "trusted_proxies": nginx.trusted_proxies,
     "harden_nginx": a_bool,
@@ -103,31 +85,18 @@ RULES: dict[str, Rule] = {
     "processes": systemd.processes,
     "hooks": rollout.hooks,
     "batches": rollout.batches,
-    "rollout": a_record(
-        "{max_unreachable: 1}",
-        max_unreachable=a_number(0, None, "Set how many hosts may be down, such as 1."),
-        revert=a_bool,
-        bake=a_record(
-            "{seconds: 60}",
-            seconds=a_number(0, 86400, "Set how long to watch, or 0 for not at all."),
-            max_errors=an_amount,
-            max_slower=an_amount,
-            min_requests=a_number(0, None, "Set how many requests are enough, such as 50."),
-        ),
-        ready_path=rollout.ready_path,
-        report=absolute_or_empty,
-    ),
+    "rollout": rollout.rollout,
 }
 
 
-def problems(values: Mapping[str, Any], known: Iterable[str], serial: bool = False) -> list[str]:
+def problems(values: Mapping[str, Any], serial: bool = False) -> list[str]:
     """Return what is wrong with the variables, in the order in which they are documented.
 
-    `values` maps full names to values; `known` are the full names that the role has. For an app that is to be removed
-    only what the removal needs is checked: a setting that went wrong must not keep it on the host. `serial` says
-    whether the play has its hosts in batches of its own.
+    `values` maps full names to values. For an app that is to be removed only what the removal needs is checked: a
+    setting that went wrong must not keep it on the host. `serial` says whether the play has its hosts in batches of its
+    own.
     """
-    known = sorted(str(item) for item in known)
+    known = names()
     found = [
         f"{PREFIX}{str(item).removeprefix(PREFIX)} is no variable of this role.{meant(str(item), known)}"
         f" All are described by: ansible-doc -t role flaskfleet.web.flask_gunicorn_nginx"

@@ -14,12 +14,16 @@ from ansible_collections.flaskfleet.web.plugins.plugin_utils.refusals.shapes imp
     CONTROL,
     KIB,
     MIB,
+    NAME,
     a_dict,
     a_list,
+    a_record,
     a_text,
+    absolute_or_empty,
     relative_path,
 )
 from ansible_collections.flaskfleet.web.plugins.plugin_utils.refusals.words import Problems, shown
+from ansible_collections.flaskfleet.web.plugins.plugin_utils.spec import options
 
 # for one of these systemd drops a whole EnvironmentFile
 NONCHARACTER = re.compile(
@@ -48,7 +52,7 @@ RESERVED_ENVIRONMENT = frozenset(
 
 def name(value: Any) -> Problems:
     """Accept what can be a user, a unit and a directory at once."""
-    if not isinstance(value, str) or not re.fullmatch(r"[a-z][a-z0-9-]{0,30}", value):
+    if not isinstance(value, str) or not re.fullmatch(NAME, value):
         yield (
             f"is {shown(value)}. It names a user, units and directories: a lower-case letter, then up to 30 lower-case"
             " letters, digits or dashes, such as hello."
@@ -121,6 +125,14 @@ def index_url(value: Any) -> Problems:
             f"is {shown(value)}. It must be a URL that starts with https://, http:// or file:// and has no space, or"
             " empty for pip's own index."
         )
+
+
+pip = a_record(
+    options("pip"),
+    "{index_url: https://pypi.example.com/simple}",
+    index_url=index_url,
+    ca_bundle=absolute_or_empty,
+)
 
 
 def variables(value: Any, reserved: frozenset[str], limit: int) -> Problems:

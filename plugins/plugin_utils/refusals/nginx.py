@@ -13,10 +13,13 @@ from ansible_collections.flaskfleet.web.plugins.plugin_utils.refusals.shapes imp
     CONTROL,
     a_dict,
     a_list,
-    number,
+    a_number,
+    a_record,
+    a_text,
     relative_path,
 )
-from ansible_collections.flaskfleet.web.plugins.plugin_utils.refusals.words import Problems, meant, shown
+from ansible_collections.flaskfleet.web.plugins.plugin_utils.refusals.words import Problems, shown
+from ansible_collections.flaskfleet.web.plugins.plugin_utils.spec import options
 
 NGINX_OWNED = {
     "alias": "set flask_gunicorn_nginx_static",
@@ -70,27 +73,27 @@ def server_names(value: Any) -> Problems:
             yield f"has {shown(twice)} twice. Remove one."
 
 
+def host_file(value: Any) -> Problems:
+    """Accept a path on the host, of characters that nginx takes for nothing else."""
+    if not isinstance(value, str) or not re.fullmatch(r"/[A-Za-z0-9._~@:+,=/-]*", value):
+        yield f"is {shown(value)}. It must be an absolute path on the host, of letters, digits and ._~@:+,=/- only."
+
+
+TLS = a_record(
+    options("tls"),
+    "{certificate: /etc/ssl/hello.pem, key: /etc/ssl/private/hello.key}",
+    certificate=host_file,
+    key=host_file,
+    hsts_max_age=a_number(0, None, "It is a number of seconds, such as 63072000."),
+)
+
+
 def tls(value: Any) -> Problems:
     """Accept certificate and key, both or neither."""
-    yield from a_dict(value, "{certificate: /etc/ssl/hello.pem, key: /etc/ssl/private/hello.key}")
-    if not isinstance(value, Mapping) or not value:
-        return
-    known = ("certificate", "key", "hsts_max_age")
-    for key in value:
-        if key not in known:
-            yield f"has {shown(key)}, which is not known.{meant(str(key), known)} It can have {', '.join(known)}."
-    paths = {key: value.get(key) for key in known[:2]}
-    for key, path in paths.items():
-        if path in (None, ""):
-            yield f"has no {key}. Set certificate and key, or neither for plain HTTP."
-        elif not isinstance(path, str) or not re.fullmatch(r"/[A-Za-z0-9._~@:+,=/*-]*", path) or "*" in path:
-            yield (
-                f"has the {key} {shown(path)}. It must be an absolute path on the host, of letters, digits and"
-                " ._~@:+,=/- only."
-            )
-    age = value.get("hsts_max_age")
-    if age is not None and number(age) is None:
-        yield f"has the hsts_max_age {shown(age)}. It must be a whole number of seconds, such as 63072000."
+    needed = ("certificate", "key") if isinstance(value, Mapping) and value else ()
+    unset = [key for key in needed if value.get(key) in (None, "")]
+    yield from (f"has no {key}. Set certificate and key, or neither for plain HTTP." for key in unset)
+    yield from TLS({key: held for key, held in value.items() if key not in unset} if unset else value)
 
 
 def server_settings(value: Any) -> Problems:
@@ -144,3 +147,11 @@ def static_dir(value: Any) -> Problems:
     """Accept a path inside the source, or none."""
     if value != "":
         yield from relative_path(value, "static (empty when nginx has no files to serve)")
+
+
+static = a_record(
+    options("static"),
+    "{url: /static/, dir: static}",
+    url=a_text(r"/([A-Za-z0-9._~-]+/)+", "a path with a slash at both ends, such as /static/"),
+    dir=static_dir,
+)

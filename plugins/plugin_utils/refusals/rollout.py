@@ -5,12 +5,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.flaskfleet.web.plugins.plugin_utils.refusals.gunicorn import health_path
-from ansible_collections.flaskfleet.web.plugins.plugin_utils.refusals.shapes import CONTROL, a_dict, a_list, number
-from ansible_collections.flaskfleet.web.plugins.plugin_utils.refusals.words import Problems, meant, shown
+from ansible_collections.flaskfleet.web.plugins.plugin_utils.refusals.shapes import (
+    CONTROL,
+    a_list,
+    a_number,
+    a_record,
+    number,
+)
+from ansible_collections.flaskfleet.web.plugins.plugin_utils.refusals.words import Problems, shown
+from ansible_collections.flaskfleet.web.plugins.plugin_utils.spec import options
 
 
 def batches(value: Any) -> Problems:
@@ -34,15 +40,25 @@ def ready_path(value: Any) -> Problems:
         yield "is '/', which belongs to the app. Set a path that it does not have, such as /readyz."
 
 
-def hooks(value: Any) -> Problems:
-    """Accept files of tasks that run around a release."""
-    known = ("before_batch", "pre_release", "post_release", "after_batch")
-    yield from a_dict(value, "{pre_release: /srv/deploy/before.yml}")
-    for key, path in value.items() if isinstance(value, Mapping) else ():
-        if key not in known:
-            yield f"has {shown(key)}, which is not known.{meant(str(key), known)} It can have {', '.join(known)}."
-        elif not isinstance(path, str) or not path.startswith("/") or CONTROL.search(path):
-            yield (
-                f"has the {key} {shown(path)}. It must be an absolute path on the control node, such as"
-                " {{ playbook_dir }}/before.yml."
-            )
+def hook(value: Any) -> Problems:
+    """Accept a file of tasks on the control node."""
+    if not isinstance(value, str) or not value.startswith("/") or CONTROL.search(value):
+        yield (
+            f"is {shown(value)}. It must be an absolute path on the control node, such as"
+            " {{ playbook_dir }}/before.yml."
+        )
+
+
+hooks = a_record(options("hooks"), "{pre_release: /srv/deploy/before.yml}", **dict.fromkeys(options("hooks"), hook))
+rollout = a_record(
+    options("rollout"),
+    "{max_unreachable: 1}",
+    max_unreachable=a_number(0, None, "Set how many hosts may be down, such as 1."),
+    bake=a_record(
+        options("rollout", "bake"),
+        "{seconds: 60}",
+        seconds=a_number(0, 86400, "Set how long to watch, or 0 for not at all."),
+        min_requests=a_number(0, None, "Set how many requests are enough, such as 50."),
+    ),
+    ready_path=ready_path,
+)

@@ -9,9 +9,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ansible_collections.flaskfleet.web.plugins.plugin_utils.refusals.words import Problems, meant, shown
+from ansible_collections.flaskfleet.web.plugins.plugin_utils.spec import Options
 
 KIB = 1024
 MIB = 1024 * KIB
+# an app, or a process of it: a part of the names of users, units and directories
+NAME = r"[a-z][a-z0-9-]{0,30}"
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 Rule = Callable[[Any], Problems]
 
@@ -87,16 +90,20 @@ def a_dict(value: Any, example: str) -> Problems:
         yield f"is {shown(value)}. It must be a dictionary: {example}."
 
 
-def a_record(example: str, **rules: Rule) -> Rule:
-    """Accept a dictionary with some of these keys, each held to a rule of its own."""
+def a_record(options: Options, example: str, **rules: Rule) -> Rule:
+    """Accept a dictionary with some of these options, each held to a rule of its own, or to that of its type."""
+    held_to = {name: BY_TYPE[option["type"]] for name, option in options.items() if name not in rules} | rules
+    if set(held_to) != set(options):
+        raise ValueError(f"the role's argument specification has no {', '.join(set(held_to) - set(options))}")
 
     def rule(value: Any) -> Problems:
         yield from a_dict(value, example)
         for key, held in value.items() if isinstance(value, Mapping) else ():
-            if key in rules:
-                yield from (f"has {key}, which {text}" for text in rules[key](held))
+            if key in held_to:
+                yield from (f"has {key}, which {text}" for text in held_to[key](held))
             else:
-                yield f"has {shown(key)}, which is not known.{meant(str(key), rules)} It can have {', '.join(rules)}."
+                known = ", ".join(options)
+                yield f"has {shown(key)}, which is not known.{meant(str(key), options)} It can have {known}."
 
     return rule
 
@@ -112,4 +119,13 @@ def relative_path(value: Any, example: str) -> Problems:
 def absolute_or_empty(value: Any) -> Problems:
     """Accept an absolute path or an empty text."""
     if not isinstance(value, str) or (value and not value.startswith("/")) or CONTROL.search(value):
-        yield f"is {shown(value)}. It must be an absolute path on the host, or empty."
+        yield f"is {shown(value)}. It must be an absolute path, or empty."
+
+
+# what an option of the specification is held to where nothing more is known of it; of a text it must be
+BY_TYPE: dict[str, Rule] = {
+    "bool": a_bool,
+    "float": an_amount,
+    "int": a_number(0, None, "Set it to 0 or more."),
+    "path": absolute_or_empty,
+}

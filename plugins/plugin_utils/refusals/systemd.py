@@ -11,12 +11,15 @@ from typing import Any
 from ansible_collections.flaskfleet.web.plugins.plugin_utils.refusals.shapes import (
     CONTROL,
     MIB,
+    NAME,
     a_dict,
     a_list,
     a_number,
+    a_record,
     number,
 )
-from ansible_collections.flaskfleet.web.plugins.plugin_utils.refusals.words import Problems, meant, shown
+from ansible_collections.flaskfleet.web.plugins.plugin_utils.refusals.words import Problems, shown
+from ansible_collections.flaskfleet.web.plugins.plugin_utils.spec import options
 
 SERVICE_OWNED = {
     "BusName": "the service tells that it is ready by itself",
@@ -98,27 +101,36 @@ def units(item: Mapping[str, Any]) -> list[str]:
     )
 
 
+def process_name(value: Any) -> Problems:
+    """Accept what becomes a part of the name of units."""
+    if not isinstance(value, str) or not re.fullmatch(NAME, value):
+        yield f"is {shown(value)}. It must be a lower-case letter, then lower-case letters, digits and dashes: worker."
+
+
+def schedule(value: Any) -> Problems:
+    """Accept what can be one line of a timer."""
+    if not isinstance(value, str) or not value.strip() or CONTROL.search(value) or value.rstrip().endswith("\\"):
+        yield f"is {shown(value)}. It must be a time as systemd's OnCalendar reads it, such as daily."
+
+
+PROCESS = a_record(
+    options("processes"),
+    "{name: worker, command: celery -A app worker}",
+    name=process_name,
+    command=command,
+    count=a_number(1, 100, "Set it to 1 or more."),
+    schedule=schedule,
+)
+
+
 def process(value: Any) -> Problems:
     """Accept one process: a number of copies all the time, or one at certain times."""
-    known = ("name", "command", "count", "schedule")
+    yield from PROCESS(value)
     if not isinstance(value, Mapping):
-        yield f"is {shown(value)}. It must be a dictionary with {', '.join(known[:2])} and count or schedule."
         return
-    for key in value:
-        if key not in known:
-            yield f"has {shown(key)}, which is not known.{meant(str(key), known)} It can have {', '.join(known)}."
-    called = value.get("name")
-    if not isinstance(called, str) or not re.fullmatch(r"[a-z][a-z0-9-]{0,30}", called):
-        yield f"has the name {shown(called)}. It must be lower-case letters, digits and dashes, such as worker."
-    if not value.get("command"):
-        yield "has no command. Set what it runs, such as celery -A app worker."
-    else:
-        yield from (f"has a command that {text}" for text in command(value["command"]))
+    for key in (key for key in ("name", "command") if not value.get(key)):
+        yield f"has no {key}. Set what it is called and what it runs, such as worker and celery -A app worker."
     if "count" in value and "schedule" in value:
         yield "has count and schedule. Set count for what runs all the time, schedule for what runs at times."
-    elif "count" in value:
-        yield from (f"has a count that {text}" for text in a_number(0, 100, "Set it to 1 or more.")(value["count"]))
-    elif "schedule" in value:
-        when = value["schedule"]
-        if not isinstance(when, str) or not when.strip() or CONTROL.search(when) or when.rstrip().endswith("\\"):
-            yield f"has the schedule {shown(when)}. It must be a time as systemd's OnCalendar reads it, such as daily."
+    if re.fullmatch(NAME, str(value.get("name"))) and not re.fullmatch(NAME, units(value)[-1]):
+        yield f"has the copies {shown(value['name'])}-1 and so on, and with a number a name has at most 31 characters."

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ansible_collections.flaskfleet.web.plugins.module_utils.source import mask
+from ansible_collections.flaskfleet.web.plugins.plugin_utils.spec import PREFIX
 
-PREFIX = "flask_gunicorn_nginx_"
 Problems = Iterator[str]
 
 
