@@ -46,8 +46,9 @@ def completed(value: Mapping[str, Any], known: Options) -> dict[str, Any]:
     """Return a dictionary with what it leaves out, in the dictionaries below it too."""
     found = dict(value)
     for name, option in known.items():
-        if "options" in option and option["type"] == "dict":
-            found[name] = completed(found.get(name) or {}, option["options"])
+        held = found.get(name, {})
+        if "options" in option and isinstance(held, Mapping):
+            found[name] = completed(held, option["options"])
         elif "default" in option:
             found.setdefault(name, option["default"])
     return found

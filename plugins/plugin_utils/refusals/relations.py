@@ -4,11 +4,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ansible_collections.flaskfleet.web.plugins.plugin_utils.refusals.shapes import number, truth
-from ansible_collections.flaskfleet.web.plugins.plugin_utils.refusals.words import PREFIX
+from ansible_collections.flaskfleet.web.plugins.plugin_utils.spec import PREFIX, completed, options
+
+
+def ready_path(get: Callable[[str], Any]) -> str:
+    """Return the path that load balancers ask, as the routes of the app would spell it."""
+    rollout = get("rollout")
+    prefix = get("url_prefix") if truth(get("url_prefix_in_routes")) else ""
+    path = completed(rollout if isinstance(rollout, Mapping) else {}, options("rollout"))["ready_path"]
+    return f"{prefix or ''}{path}"
 
 
 def relations(get: Callable[[str], Any], has: Callable[[str], bool]) -> Iterator[str]:
@@ -25,11 +33,11 @@ def relations(get: Callable[[str], Any], has: Callable[[str], bool]) -> Iterator
             f"{PREFIX}port and {PREFIX}listen are both {number(get('port'))}. The app and nginx need a port each: set"
             f" {PREFIX}port: 5000, for example."
         )
-    ready = f"{get('url_prefix') or ''}/readyz" if truth(get("url_prefix_in_routes")) else "/readyz"
-    if get("health_path") == ready:
+    ready = ready_path(get)
+    if get("health_path") and get("health_path") == ready:
         yield (
-            f"{PREFIX}health_path is {ready}, which nginx answers for load balancers, and which says no while the host"
-            " is drained. Set another path of the app, such as /healthz."
+            f"{PREFIX}health_path is {ready}, the ready_path of {PREFIX}rollout, which nginx answers for load"
+            " balancers, and which says no while the host is drained. Set another path of the app, such as /healthz."
         )
     if get("tls") and number(get("listen")) == 443:
         yield (

@@ -412,6 +412,8 @@ def test_a_long_or_unprintable_value_is_shown_short_and_on_one_line() -> None:
         ({"url_prefix_in_routes": True, "url_prefix": ""}, "url_prefix_in_routes is true"),
         ({"tls": {"certificate": "/a", "key": "/b"}, "listen": 443}, "listen is 443"),
         ({"health_path": "/readyz"}, "health_path is /readyz"),
+        ({"health_path": "/ready", "rollout": {"ready_path": "/ready"}}, "health_path is /ready"),
+        ({"health_path": "/ready", "url_prefix": "/api", "rollout": {"ready_path": "/ready"}}, "health_path is /ready"),
         (
             {"health_path": "/api/readyz", "url_prefix": "/api", "url_prefix_in_routes": True},
             "health_path is /api/readyz",
@@ -430,6 +432,14 @@ def test_values_that_do_not_fit_together_are_refused(options: dict[str, Any], wo
         {"url_prefix_in_routes": True, "url_prefix": "/api"},
         {"tls": {"certificate": "/a", "key": "/b"}, "listen": 80},
         {"listen": 443},
+        {"health_path": "/readyz", "rollout": {"ready_path": "/other"}},
+        {
+            "health_path": "/ready",
+            "url_prefix": "/api",
+            "url_prefix_in_routes": True,
+            "rollout": {"ready_path": "/ready"},
+        },
+        {"health_path": "/", "rollout": {"bake": {"seconds": 0}}},
     ],
 )
 def test_values_that_fit_together_are_let_through(options: dict[str, Any]) -> None:

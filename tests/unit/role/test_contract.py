@@ -10,7 +10,7 @@ import yaml
 from ansible_collections.flaskfleet.web.plugins.filter.fleet import KEPT
 from ansible_collections.flaskfleet.web.plugins.filter.problems import problems
 
-from tests.rendering import PREFIX, ROLE, SCENARIOS, evaluate, prefixed
+from tests.rendering import PREFIX, ROLE, SCENARIOS, evaluate, prefixed, render
 
 DEFAULTS: dict[str, Any] = yaml.safe_load((ROLE / "defaults" / "main.yml").read_text())
 SPECS: dict[str, Any] = yaml.safe_load((ROLE / "meta" / "argument_specs.yml").read_text())["argument_specs"]
@@ -164,3 +164,22 @@ def test_a_dictionary_that_says_less_keeps_the_rest_of_the_role() -> None:
 def test_the_flaskctl_settings_hold_no_secret() -> None:
     app = evaluate("__flask_gunicorn_nginx_app", {"env": {"A": "canary"}, "credentials": {"B": "canary"}})
     assert "canary" not in str(app)
+
+
+@pytest.mark.parametrize("in_routes", [False, True])
+@pytest.mark.parametrize("prefix", ["", "/api"])
+@pytest.mark.parametrize("ready", [None, "/ready", "/readyz", "/api/ready"])
+@pytest.mark.parametrize("health", ["/", "/ready", "/readyz", "/api/ready", "/api/readyz"])
+def test_a_health_path_is_refused_exactly_where_nginx_would_have_a_location_twice(
+    health: str, ready: str | None, prefix: str, in_routes: bool
+) -> None:
+    values = {
+        "default_server": True,
+        "health_path": health,
+        "url_prefix": prefix,
+        "url_prefix_in_routes": in_routes and bool(prefix),
+        "rollout": {} if ready is None else {"ready_path": ready},
+    }
+    found = problems({**prefixed(values), f"{PREFIX}source": "/tmp"})
+    locations = re.findall(r"location (= \S+)", render("app.nginx.conf", values))
+    assert bool(found) == (len(locations) > len(set(locations))), (found, locations)
