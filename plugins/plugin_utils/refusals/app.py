@@ -42,12 +42,15 @@ TAKEN_NAMES = frozenset(
     tor tty ubuntu-advantage ucf udev udisks2 ufw usbmux users utmp uucp uuidd vim voice www-data xfonts xml-core
     """.split()
 )
-RESERVED_ENVIRONMENT = frozenset(
+# what systemd and flaskctl set for each release, and what the role's own unit and Gunicorn's configuration set
+RESERVED_BY_FLASKCTL = frozenset(
     """
     CREDENTIALS_DIRECTORY FLASKFLEET_RELEASE FLASKFLEET_TRY LISTEN_FDNAMES LISTEN_FDS LISTEN_PID NOTIFY_SOCKET
-    PYTHONPATH SCRIPT_NAME STATE_DIRECTORY
     """.split()
 )
+RESERVED_BY_THE_ROLE = frozenset({"PYTHONPATH", "SCRIPT_NAME", "STATE_DIRECTORY"})
+ENVIRONMENT_NAME = "[A-Za-z_][A-Za-z0-9_]*"
+CREDENTIAL_NAME = "[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}"
 
 
 def name(value: Any) -> Problems:
@@ -135,8 +138,8 @@ pip = a_record(
 )
 
 
-def variables(value: Any, reserved: frozenset[str], limit: int) -> Problems:
-    """Accept names and values of environment variables or credentials; `limit` is in bytes for name=value.
+def texts(value: Any, names: str, what: str, limit: int) -> Problems:
+    """Accept environment variables or credentials, whose names have this pattern; `limit` is in bytes for name=value.
 
     No message holds a value: it may be a password.
     """
@@ -145,14 +148,9 @@ def variables(value: Any, reserved: frozenset[str], limit: int) -> Problems:
         return
     for key, held in value.items():
         label = f"has {shown(key)},"
-        if not isinstance(key, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", key):
-            yield f"{label} which is no name. Use letters, digits and underscores, and no digit first."
-            continue
-        if len(key) > 64:
-            yield f"{label} which has {len(key)} characters. Use at most 64."
-        if key in reserved:
-            yield f"{label} which the role or systemd sets. Remove it or take another name."
-        if held is None or isinstance(held, bool):
+        if not isinstance(key, str) or not re.fullmatch(names, key):
+            yield f"{label} which is no name. Use {what}."
+        elif held is None or isinstance(held, bool):
             yield f'{label} whose value is {shown(held)}, and it is not clear as which text. Quote it: {key}: "1".'
         elif not isinstance(held, (str, int, float)):
             yield f"{label} whose value is {shown(held)}. It must be a text; write JSON with the filter to_json."
@@ -177,12 +175,15 @@ def text_problems(text: str, limit: int) -> Problems:
 
 def env(value: Any) -> Problems:
     """Accept the environment: Linux takes less than 128 KiB for each name=value."""
-    yield from variables(value, RESERVED_ENVIRONMENT, 128 * KIB)
+    yield from texts(value, ENVIRONMENT_NAME, "letters, digits and underscores, and no digit first", 128 * KIB)
+    for key in value if isinstance(value, Mapping) else ():
+        if key in RESERVED_BY_FLASKCTL | RESERVED_BY_THE_ROLE:
+            yield f"has {shown(key)}, which the role or systemd sets. Remove it or take another name."
 
 
 def credentials(value: Any) -> Problems:
     """Accept credentials: systemd takes less than 1 MiB for all of them."""
-    yield from variables(value, frozenset(), MIB)
+    yield from texts(value, CREDENTIAL_NAME, "up to 64 letters, digits, underscores, dots and dashes", MIB)
     if isinstance(value, Mapping):
         total = sum(len(held.encode(errors="replace")) for held in value.values() if isinstance(held, str))
         if total >= MIB and len(value) > 1:
