@@ -14,7 +14,6 @@ from tests.unit.flaskctl.fake_host import FakeHost, archive, call, config, flask
 
 PARSER = functools.lru_cache(flaskctl.parser)
 SETTINGS = {
-    "user": "hello",
     "port": 5000,
     "keep_releases": 2,
     "verify": {"scheme": "http", "port": 80, "host": "example.com", "path": "/healthz"},

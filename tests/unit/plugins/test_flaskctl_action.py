@@ -346,14 +346,6 @@ def test_check_mode_predicts_a_first_installation(engine: Engine, arguments: dic
     assert not answer.get("failed") and answer["predicted"] is True and answer["changed"] is changed
 
 
-def test_a_prediction_holds_all_that_a_stage_answers(engine: Engine) -> None:
-    engine.path.unlink()
-    answer = engine.run(check=True, command="stage", sha256="ab")
-    assert answer["archive_needed"] and answer["staged"] is False and answer["releases"] == answer["active"] == []
-    assert all(answer[key] is None for key in ("id", "current", "previous", "python"))
-    assert answer["socket"] == {"active": False, "enabled": False, "stale": False}
-
-
 @pytest.mark.parametrize("command", ["status", "rollback", "verify"])
 @pytest.mark.parametrize("check", [True, False])
 def test_what_needs_an_app_says_that_there_is_none(engine: Engine, command: str, check: bool) -> None:

@@ -16,6 +16,7 @@ TEMPLATES = sorted(path.name.removesuffix(".j2") for path in (ROLE / "templates"
 # what is not made into a file of its own, and where its text ends up
 PROCESSES = "__flask_gunicorn_nginx_release.processes.values()"
 INSIDE = {
+    "release.conf": "__flask_gunicorn_nginx_release.service",
     "sandbox.conf": "__flask_gunicorn_nginx_release.service",
     "app.process@.service": f"{PROCESSES} | map(attribute='service') | join('\n')",
     "app.process@.timer": f"{PROCESSES} | selectattr('timer', 'defined') | map(attribute='timer') | join('\n')",
