@@ -40,6 +40,9 @@ GUNICORN_OWNED = {
     "bind": "systemd holds the socket; set flask_gunicorn_nginx_port",
     "chdir": "the directory is the release's own",
     "config": "the role writes the file",
+    "control_socket": "two releases would share it",
+    "control_socket_disable": "two releases would share it",
+    "control_socket_mode": "two releases would share it",
     "daemon": "systemd runs Gunicorn",
     "group": "systemd sets the group",
     "pidfile": "systemd knows the process",
@@ -78,8 +81,6 @@ def settings(value: Any) -> Problems:
             yield f"{label} which is no setting of Gunicorn. Use the names of its configuration file, such as timeout."
         elif key in GUNICORN_OWNED:
             yield f"{label} which is the role's own: {GUNICORN_OWNED[key]}. Remove it."
-        elif key.startswith("control_socket"):
-            yield f"{label} which is the role's own: two releases would share the socket. Remove it."
         elif key in GUNICORN_HOOKS:
             yield f"{label} which is a function and not a value. Do it in the app."
         elif key not in GUNICORN_SETTINGS and meant(key, GUNICORN_SETTINGS):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -52,12 +54,43 @@ def test_a_staged_release_is_whole_and_its_secrets_are_roots(host: FakeHost, tmp
     assert [path.name for path in (base(host) / "releases").iterdir()] == [answer["id"]]
 
 
-def test_staging_leaves_the_processors_to_those_who_serve_and_activating_does_not(host: FakeHost, stage: Stage) -> None:
-    release = stage("v1")
-    assert host.gave_way
-    host.gave_way = False
-    assert call(host, "hello", "activate", release).rc == 0
-    assert not host.gave_way
+def niceness(host: FakeHost, monkeypatch: pytest.MonkeyPatch, *argv: str, stdin: str = "") -> dict[str, int]:
+    """Run a command in a process of its own; return how nice it was, above this one, at the start of each program."""
+    seen: dict[str, int] = {}
+    real, mine = host.run, os.nice(0)
+
+    def run(argv: Sequence[str], **kwargs: Any) -> Any:
+        seen[" ".join(argv[:3])] = os.nice(0) - mine
+        return real(argv, **kwargs)
+
+    monkeypatch.setattr(host, "run", run)
+    monkeypatch.setattr(host, "give_way", functools.partial(flaskctl.Host.give_way, host))
+    reader, writer = os.pipe()
+    if not os.fork():  # what is nice stays so: this process must not become it
+        try:
+            assert call(host, *argv, stdin=stdin).rc == 0
+            os.write(writer, json.dumps(seen).encode())
+        finally:
+            os._exit(0)
+    os.wait()
+    os.close(writer)
+    with os.fdopen(reader) as said:
+        found: dict[str, int] = json.loads(said.read())
+    return found
+
+
+def test_staging_leaves_the_processors_to_those_who_serve(
+    host: FakeHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = archive(tmp_path / "x.tar.gz", {"app.py": "x", "requirements.txt": "flask\n"})
+    seen = niceness(host, monkeypatch, "hello", "stage", str(path), "--config", "-", stdin=config())
+    builds = {argv: nice for argv, nice in seen.items() if "python" in argv}
+    assert len(builds) > 1 and all(nice >= min(15, 19 - os.nice(0)) for nice in builds.values()), seen
+
+
+def test_activating_gives_no_way(host: FakeHost, stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = niceness(host, monkeypatch, "hello", "activate", stage("v1"))
+    assert any("systemctl start" in argv for argv in seen) and set(seen.values()) == {0}, seen
 
 
 def test_stage_answers_all_that_the_role_asks_for(host: FakeHost, stage: Stage) -> None:

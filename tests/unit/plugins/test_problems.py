@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ import pytest
 import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible_collections.flaskfleet.web.plugins.filter.problems import RULES, host_problems, problems
-from ansible_collections.flaskfleet.web.plugins.plugin_utils.refusals.gunicorn import GUNICORN_SETTINGS
+from ansible_collections.flaskfleet.web.plugins.plugin_utils.refusals import gunicorn
 from ansible_collections.flaskfleet.web.plugins.plugin_utils.spec import PREFIX
+from gunicorn.config import KNOWN_SETTINGS
 
 ROLE = Path(__file__).parents[3] / "roles" / "flask_gunicorn_nginx"
 GOOD: dict[str, Any] = {"name": "hello", "source": "/srv/code/hello", "default_server": True}
@@ -488,8 +490,19 @@ def test_every_variable_of_the_role_has_a_rule_and_its_default_is_let_through() 
     assert problems(values) == []
 
 
-def test_the_names_of_gunicorns_settings_are_its_own() -> None:
-    assert {"workers", "timeout", "worker_class", "forwarded_allow_ips"} <= GUNICORN_SETTINGS
+def test_the_settings_and_hooks_of_gunicorn_are_all_of_the_installed_one_and_no_others() -> None:
+    theirs = {setting.name: setting for setting in KNOWN_SETTINGS}
+    hooks = {name for name, setting in theirs.items() if callable(setting.default)}
+    assert hooks == gunicorn.GUNICORN_HOOKS
+    assert set(theirs) - hooks - set(gunicorn.GUNICORN_OWNED) == gunicorn.GUNICORN_SETTINGS
+    assert set(gunicorn.GUNICORN_OWNED) <= set(theirs)
+    assert all(isinstance(theirs[name].default, int) for name in gunicorn.GUNICORN_NUMBERS)
+
+
+def test_the_installed_gunicorn_is_the_one_that_the_role_gives_an_app() -> None:
+    """Of Python 3.9 and its older Gunicorn apart: what that has, the newer one has too."""
+    pinned = re.findall(r"(?m)^gunicorn==(\S+) ; python_full_version >= ", (ROLE / "files/gunicorn.txt").read_text())
+    assert pinned == [version("gunicorn")]
 
 
 def test_values_as_ansible_reads_them_from_a_file_are_judged_like_plain_ones() -> None:

@@ -6,20 +6,12 @@ import re
 from typing import Any
 
 import pytest
+from ansible_collections.flaskfleet.web.plugins.plugin_utils import spec
 
 from tests.rendering import ROLE, SCENARIOS, evaluate, render
+from tests.unit.flaskctl.fake_host import flaskctl
 
 UNITS = ("app.socket", "app.service", "app@.service")
-# Values that only newer systemd knows switch the protection off on an older one.
-NEWER_VALUES = (
-    "PrivateTmp=disconnected",
-    "ProtectControlGroups=strict",
-    "ProtectControlGroups=private",
-    "PrivateUsers=self",
-    "PrivateUsers=identity",
-    "PrivateUsers=full",
-    "ProtectHostname=private",
-)
 
 
 def directives(text: str) -> list[tuple[str, str]]:
@@ -116,43 +108,140 @@ def test_a_setting_of_the_role_can_be_overridden() -> None:
     )
 
 
-def test_nothing_secret_and_nothing_of_the_user_stands_in_a_unit() -> None:
-    secret = {
-        "env": {"TOKEN": "canary-1"},
-        "credentials": {"KEY": "canary-2"},
-        "pip": {"index_url": "https://u:canary-3@index.test/"},
-    }
-    for unit in UNITS:
-        assert "canary" not in render(unit, secret)
+SECRET = {
+    "env": {"TOKEN": "canary-1"},
+    "credentials": {"KEY": "canary-2"},
+    "pip": {"index_url": "https://u:canary-3@index.test/"},
+    "processes": [{"name": "worker", "command": "x"}, {"name": "tick", "command": "x", "schedule": "daily"}],
+}
 
 
-def test_no_value_is_used_that_an_older_systemd_would_ignore() -> None:
-    text = render("app@.service")
-    assert not [value for value in NEWER_VALUES if value in text]
+def test_a_secret_reaches_the_release_and_none_of_its_files_that_others_can_read() -> None:
+    release = evaluate("__flask_gunicorn_nginx_release", SECRET)
+    kept = {name for name, value in release.items() if "canary" in str(value)}
+    assert kept == {"environment", "credentials", "index_url"}
+    for number in (1, 2, 3):
+        assert f"canary-{number}" in str(release)
+    for unit in (*UNITS, "gunicorn.conf.py", "app.nginx.conf", "needrestart.conf"):
+        assert "canary" not in render(unit, SECRET), unit
 
 
-@pytest.mark.parametrize(
-    "directive",
+# What stands around an app, with the values that systemd 247, the oldest, knows and that keep it closed. Where it does
+# not know a value it ignores the whole line, and the wall is open.
+WALLS = {
+    "AmbientCapabilities": {""},
+    "CapabilityBoundingSet": {""},
+    "DevicePolicy": {"closed"},
+    "IPAddressAllow": {"localhost"},
+    "IPAddressDeny": {"any"},
+    "KeyringMode": {"private"},
+    "LimitCORE": {"0"},
+    "LockPersonality": {"yes"},
+    "MemoryDenyWriteExecute": {"yes"},
+    "NoNewPrivileges": {"yes"},
+    "PrivateDevices": {"yes"},
+    "PrivateMounts": {"yes"},
+    "PrivateTmp": {"yes"},
+    "PrivateUsers": {"yes"},
+    "ProcSubset": {"pid"},
+    "ProtectClock": {"yes"},
+    "ProtectControlGroups": {"yes"},
+    "ProtectHome": {"yes"},
+    "ProtectHostname": {"yes"},
+    "ProtectKernelLogs": {"yes"},
+    "ProtectKernelModules": {"yes"},
+    "ProtectKernelTunables": {"yes"},
+    "ProtectProc": {"invisible"},
+    "ProtectSystem": {"strict"},
+    "RemoveIPC": {"yes"},
+    "RestrictAddressFamilies": {"AF_UNIX AF_INET AF_INET6"},
+    "RestrictNamespaces": {"yes"},
+    "RestrictRealtime": {"yes"},
+    "RestrictSUIDSGID": {"yes"},
+    "SystemCallArchitectures": {"native"},
+    "SystemCallErrorNumber": {"EPERM"},
+    "SystemCallFilter": {"@system-service", "~@privileged @resources"},
+    "UMask": {"0077"},
+}
+# the other directives of systemd 247, whose values are names, paths and numbers
+OTHERS = frozenset(
     [
-        "NoNewPrivileges=yes",
-        "ProtectSystem=strict",
-        "PrivateUsers=yes",
-        "CapabilityBoundingSet=",
-        "MemoryDenyWriteExecute=yes",
-        "IPAddressDeny=any",
-        "RestrictNamespaces=yes",
-        "ProtectProc=invisible",
-        "UMask=0077",
-    ],
+        "Environment",
+        "EnvironmentFile",
+        "ExecStart",
+        "Group",
+        "InaccessiblePaths",
+        "KillMode",
+        "LimitNOFILE",
+        "NotifyAccess",
+        "OOMPolicy",
+        "Restart",
+        "RestartSec",
+        "Sockets",
+        "StateDirectory",
+        "StateDirectoryMode",
+        "TasksMax",
+        "TimeoutStartFailureMode",
+        "TimeoutStartSec",
+        "TimeoutStopSec",
+        "Type",
+        "User",
+        "WorkingDirectory",
+    ]
 )
-def test_the_sandbox_is_closed(directive: str) -> None:
-    assert directive in render("app@.service").splitlines()
 
 
-def test_the_sandbox_of_nginx_is_a_drop_in_of_its_own() -> None:
-    text = (ROLE / "files" / "nginx.service.conf").read_text()
-    assert "[Service]" in text
-    assert not values(text, "ExecStart")
+def services() -> list[str]:
+    """The units that run the app's code, of every scenario in which the user opens nothing by hand."""
+    texts = []
+    for scenario in SCENARIOS.values():
+        if "service_settings" not in scenario:
+            release = evaluate("__flask_gunicorn_nginx_release", scenario)
+            texts += [release["service"], *(process["service"] for process in release["processes"].values())]
+    return [text[text.index("[Service]") :] for text in texts]
+
+
+@pytest.mark.parametrize("wall", WALLS)
+def test_no_setting_but_one_of_systemd_opens_a_wall(wall: str) -> None:
+    assert {frozenset(values(text, wall)) for text in services()} == {frozenset(WALLS[wall])}
+
+
+def test_every_directive_is_one_of_the_oldest_systemd_or_known_to_flaskctl_as_newer() -> None:
+    """flaskctl leaves those out of the units that it starts by command, where an older systemd refuses them."""
+    newer = flaskctl.KNOWN_SINCE
+    used = {name for text in services() for name, _value in directives(text)}
+    assert used - set(WALLS) - OTHERS == used & set(newer)
+    assert set(WALLS) | OTHERS <= used and not (set(WALLS) | OTHERS) & set(newer)
+
+
+def test_what_nginx_may_write_is_what_the_documentation_says() -> None:
+    (open_to_it,) = values((ROLE / "files" / "nginx.service.conf").read_text(), "ReadWritePaths")
+    (option,) = [each for name, each in spec.options().items() if name == "flask_gunicorn_nginx_harden_nginx"]
+    assert {path.lstrip("-") for path in open_to_it.split()} == set(
+        re.findall(r"C\((/.*?)\)", str(option["description"]))
+    )
+
+
+def test_a_process_differs_from_the_web_server_in_what_makes_it_none() -> None:
+    release, process = (
+        {pair for pair in directives(text[text.index("[Service]") :])}
+        for text in (
+            render("app@.service", SECRET),
+            evaluate("__flask_gunicorn_nginx_release.processes", SECRET)["worker"]["service"],
+        )
+    )
+    assert {name for name, _value in release - process} == {
+        *("ExecStart", "NotifyAccess", "Restart", "Sockets", "TimeoutStartFailureMode", "TimeoutStartSec", "Type")
+    }
+    assert {(name, value.partition("=")[0]) for name, value in process - release} == {
+        *(("Environment", "PATH"), ("ExecStart", "/srv/hello/releases/%i/venv/bin/x")),
+        *(("Restart", "always"), ("Type", "exec")),
+    }
+
+
+def test_systemd_waits_longer_for_a_release_than_gunicorn_does_by_itself() -> None:
+    (own,) = re.findall(r"(?m)^graceful_timeout = (\d+)$", render("gunicorn.conf.py"))
+    assert values(render("app@.service"), "TimeoutStopSec") == [str(int(own) + 10)]
 
 
 # Processes beside the web server
