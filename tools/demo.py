@@ -25,8 +25,9 @@ from tools.run import CACHE, LOGS, ROOT, Problem, main, output, seconds, short, 
 KIND = "debian12"
 APP = "hello"
 RECORD = CACHE / "demo.json"
-# the verbs of a release, each said once; the role's other files are details of these
-STAGE = re.compile(r"^TASK \[(?:.* : )?(preflight|package|install|stage|service|migrate|proxy|activate|prune) \| ")
+# the task files of a release that a person would name, in their order; each is said once, the others are details
+STAGES = ("preflight", "package", "install", "stage", "migrate", "proxy", "switch")
+TASK = re.compile(r"^TASK \[(?:.* : )?(\w+) \| ")
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,12 @@ def changes(log: str) -> int:
     return sum(int(count) for count in re.findall(r"(?m)^\S+ +: ok=.* changed=(\d+)", log))
 
 
+def stage_of(line: str) -> str:
+    """The stage that begins with this line of a playbook's output, nothing where none does."""
+    task = TASK.match(line)
+    return task[1] if task and task[1] in STAGES else ""
+
+
 def deploy(demo: Settings) -> int:
     """Run the playbook as one would for a fleet; return how many tasks changed something.
 
@@ -123,10 +130,10 @@ def deploy(demo: Settings) -> int:
     ):
         for line in playbook.stdout or ():
             log.write(line)
-            stage = STAGE.match(line)
-            if stage and stage[1] not in said:
-                said.add(stage[1])
-                print(f" {stage[1]}", end="", flush=True)
+            stage = stage_of(line)
+            if stage and stage not in said:
+                said.add(stage)
+                print(f" {stage}", end="", flush=True)
     print(f" ... {seconds(time.monotonic() - began)}", flush=True)
     text = path.read_text()
     if playbook.returncode != 0:

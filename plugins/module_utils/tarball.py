@@ -86,7 +86,6 @@ def write_tar(entries: Iterable[Entry], out: IO[bytes]) -> int:
             member.type, member.mode, member.linkname = tarfile.SYMTYPE, 0o777, entry.target
             tar.addfile(member)
             continue
-        assert entry.open is not None
         member.mode, member.size = (0o755 if entry.executable else 0o644), entry.size
         with entry.open() as content:
             try:

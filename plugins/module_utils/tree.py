@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import fnmatch
+import io
 import os
 import stat
 import tarfile
@@ -30,7 +31,7 @@ class Entry:
     executable: bool = False
     size: int = 0
     target: str | None = None
-    open: Callable[[], IO[bytes]] | None = None
+    open: Callable[[], IO[bytes]] = io.BytesIO
 
 
 def shown(name: str) -> str:
