@@ -20,7 +20,7 @@ from functools import partial
 from itertools import groupby
 from pathlib import Path
 
-from tools import compose, environments, hosts, images, scenarios
+from tools import compose, environments, hosts, images, sanity, scenarios
 from tools.environments import Environment
 from tools.evidence import Counts, read_junit, why_failed
 from tools.run import CACHE, LOGS, ROOT, Problem, logged, main, seconds, short
@@ -102,6 +102,19 @@ def lint(environments_: Sequence[Environment]) -> Result:
         ("yamllint", first, [program(first, "yamllint"), "--strict", "."]),
     ]
     return all_of("lint", commands)
+
+
+def ansible_test(environments_: Sequence[Environment]) -> Result:
+    """ansible-test sanity of each ansible-core, one after the other: they share a copy of the tree."""
+    every = []
+    for environment in environments_:
+        code, counts, log = sanity.sanity(environment)
+        every.append(counts)
+        if code != 0:
+            return Result("sanity", "ansible-test failed", counts, evidence=log_end(log))
+    reasons = tuple(dict.fromkeys(reason for counts in every for reason in counts.reasons))
+    passed, skipped = sum(counts.passed for counts in every), sum(counts.skipped for counts in every)
+    return Result("sanity", counts=Counts(passed, 0, skipped, reasons))
 
 
 def unit(environment: Environment) -> Result:
@@ -207,7 +220,7 @@ def free_port() -> int:
 def stages(found: Sequence[Environment], keep: bool) -> list[Stage]:
     """All stages, in the order in which they find mistakes soonest."""
     first = found[0]
-    result = [Stage("lint", "lint", partial(lint, found))]
+    result = [Stage("lint", "lint", partial(lint, found)), Stage("sanity", "lint", partial(ansible_test, found))]
     result += [Stage(f"unit{each.suffix}", "unit", partial(unit, each)) for each in found]
     result.append(Stage("syntax", "syntax", partial(syntax, found)))
     result.append(Stage("demo", "demo", partial(demo, first), ("debian12",)))
