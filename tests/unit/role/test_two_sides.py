@@ -21,7 +21,7 @@ from ansible_collections.flaskfleet.web.plugins.plugin_utils.refusals import app
 
 from tests.rendering import TLS, evaluate, prefixed, render
 from tests.unit.flaskctl.conftest import cheap  # noqa: F401
-from tests.unit.flaskctl.fake_host import FakeHost, archive, call, flaskctl
+from tests.unit.flaskctl.fake_host import FakeHost, archive, call, flaskctl, note
 
 SOUND: dict[str, Any] = {"source": "/tmp", "default_server": True}
 
@@ -318,6 +318,7 @@ def test_what_the_role_and_flaskctl_put_on_a_host_goes_when_the_app_goes(
     places = Places(host)
     for name in ("site", "site_link"):  # by the role, tasks/remove.yml
         places.named(name).unlink()
+    note(host)
     assert call(host, "hello", "remove", "--purge").rc == 0
     left = [path for path in host.root.rglob("*") if "hello" in path.name]
     assert not left
