@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.flaskfleet.web.plugins.filter.fleet import KEPT
+from ansible_collections.flaskfleet.web.plugins.filter.fleet import FACTS
+from ansible_collections.flaskfleet.web.plugins.filter.plan import turn
 from ansible_collections.flaskfleet.web.plugins.filter.problems import problems
 
 from tests.rendering import PREFIX, ROLE, SCENARIOS, evaluate, prefixed, render
@@ -90,10 +92,72 @@ def test_every_internal_name_that_is_read_is_made_somewhere() -> None:
 
 def test_every_internal_name_that_is_made_is_read() -> None:
     text = used_in_role()
-    made = made_in(text)
-    looked_at = {f"__{PREFIX}{tail}" for tail in KEPT}
-    unread = {name for name in made - looked_at if len(re.findall(rf"\b{name}\b", text)) < 2}
+    unread = {name for name in made_in(text) if len(re.findall(rf"\b{name}\b", text)) < 2}
     assert not unread
+
+
+def test_a_reader_has_fewer_than_forty_internal_names_to_learn() -> None:
+    assert len(set(re.findall(rf"\b__{PREFIX}\w+", used_in_role()))) < 40
+
+
+def tasks_of_role() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each task of the role, those in blocks too, with the file it stands in."""
+
+    def inside(file: str, tasks: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
+        for task in tasks:
+            yield file, task
+            for part in ("block", "rescue", "always"):
+                yield from inside(file, task.get(part, []))
+
+    for path in sorted((ROLE / "tasks").glob("*.yml")):
+        yield from inside(path.name, yaml.safe_load(path.read_text()))
+
+
+def test_tasks_keep_what_python_decided_and_decide_nothing() -> None:
+    """What set_fact keeps: the plan, that nothing is known yet, and what a rescue saw."""
+    name = "ansible.builtin.set_fact"
+    kept = [(file, task[name]) for file, task in tasks_of_role() if name in task]
+    plans = [(file, facts) for file, facts in kept if f"__{PREFIX}plan" in facts]
+    assert plans == [("plan.yml", {f"__{PREFIX}plan": f"{{{{ __{PREFIX}make_plan }}}}"})]
+    forgotten = [facts for file, facts in kept if file == "rollout.yml"]
+    assert [set(map(str, facts.values())) for facts in forgotten] == [{"{}"}]
+    assert sorted(file for file, _facts in kept) == ["failed.yml", "plan.yml", "revert.yml", "rollout.yml"]
+
+
+def test_a_rollout_asks_nothing_but_its_plan() -> None:
+    """In the files that carry a rollout out, a condition is a word of the plan, and no more."""
+    files = {f"{name}.yml" for name in ("rollout", "batch", "switch", "migrate", "bake", "revert", "unlock", "report")}
+    words = rf"(not )?__{PREFIX}(mine|plan)(\.\w+)+( \| length > 0)?"
+    turns, report = f"inventory_hostname in __{PREFIX}batch", f"__{PREFIX}rollout.report | length > 0"
+    whens = [task["when"] for file, task in tasks_of_role() if file in files and "when" in task]
+    found = [word for when in whens for word in (when if isinstance(when, list) else [when])]
+    assert found and [word for word in found if not re.fullmatch(words, word)] == [turns, report]
+
+
+def test_a_release_and_a_rollback_go_through_one_task() -> None:
+    switches = [
+        (file, task["flaskfleet.web.flaskctl"]["command"])
+        for file, task in tasks_of_role()
+        if task.get("register") == f"__{PREFIX}switched"
+    ]
+    assert switches == [("switch.yml", f"{{{{ __{PREFIX}mine.do }}}}")]
+    assert [task for _file, task in tasks_of_role() if "activate" in str(task.get("flaskfleet.web.flaskctl"))] == []
+
+
+def test_each_step_of_a_plan_is_a_hook_or_a_file_of_the_role() -> None:
+    hooks = OPTIONS[f"{PREFIX}hooks"]["options"]
+    first: dict[str, dict[str, Any]] = dict.fromkeys(FACTS, {}) | {"staged": {"id": "1", "staged": True}}
+    everything = turn(first, "activate", canary=True, check=False)
+    files = evaluate(f"__{PREFIX}steps", {"hooks": {name: f"/{name}.yml" for name in hooks}})
+    assert {*everything["before"], *everything["after"]} == set(files)
+    assert all((ROLE / "tasks" / file).is_file() for name, file in files.items() if name not in hooks)
+    assert set(evaluate(f"__{PREFIX}steps")) == set(files) - set(hooks)
+
+
+def test_the_plan_is_told_each_fact_by_the_name_that_tasks_give_it() -> None:
+    facts = evaluate(f"__{PREFIX}facts")
+    assert set(facts) == set(FACTS)
+    assert set(facts.values()) <= made_in(used_in_role())
 
 
 def test_a_default_asks_nothing_of_the_host() -> None:
@@ -145,8 +209,8 @@ def test_a_dictionary_that_says_less_keeps_the_rest_of_the_role() -> None:
     values = {"pip": {"ca_bundle": "/ca.pem"}, "static": {"url": "/files/"}}
     release = evaluate("__flask_gunicorn_nginx_release", values)
     assert (release["index_url"], release["ca_bundle"], release["static_dir"]) == ("", "/ca.pem", "static")
-    assert evaluate("__flask_gunicorn_nginx_static_url", values) == "/files/"
-    assert evaluate("__flask_gunicorn_nginx_static_url", {"static": {"dir": "public"}}) == "/static/"
+    assert evaluate("__flask_gunicorn_nginx_url.static", values) == "/files/"
+    assert evaluate("__flask_gunicorn_nginx_url.static", {"static": {"dir": "public"}}) == "/static/"
 
 
 def test_the_flaskctl_settings_hold_no_secret() -> None:

@@ -343,7 +343,7 @@ def test_the_log_names_the_release_that_answered() -> None:
 
 
 def test_the_first_name_is_the_one_that_is_asked_for_proof() -> None:
-    host = "__flask_gunicorn_nginx_host"
+    host = "__flask_gunicorn_nginx_url.host"
     assert evaluate(host, {"server_names": ["a.test", "b.test"]}) == "a.test"
     assert evaluate(host, {"server_names": ["*.a.test"]}) == "www.a.test"
     assert evaluate(host, {"default_server": True}) == "localhost"

@@ -1,0 +1,404 @@
+"""What a rollout decides, from what is known of each host: data in, data out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.flaskfleet.web.plugins.filter.fleet import FACTS
+from ansible_collections.flaskfleet.web.plugins.filter.plan import in_batches, plan
+
+Json = dict[str, Any]
+
+OLD, NEW = "0" * 12, "1" * 12
+FACT_NAMES = {name: f"__{name}" for name in FACTS}
+ME = {"id": "17.100.5", "by": "ada", "from": "laptop", "pid": "100"}
+BOBS = {"id": "18.1.1", "by": "bob", "from": "elsewhere", "pid": "1"}
+LEASE = {**ME, "since": "2026-01-01T00:00:00Z"}
+ROLLOUT = {"max_unreachable": 0, "revert": True, "bake": {"seconds": 10}}
+HOSTS = [f"web{number}" for number in range(1, 41)]
+
+RUNS = {"services": {"nginx.service": {"active": True, "enabled": True}}}
+STOPPED = {"services": {"nginx.service": {"active": False, "enabled": True}}}
+ENABLED_ONLY = {"services": {"nginx.service": {"active": True, "enabled": False}}}
+STAYS = {"changed": False, "preview_changed": False, "undo": []}
+NEW_SITE = {**STAYS, "preview_changed": True}
+STAGED = {
+    "app": "hello",
+    "id": NEW,
+    "current": OLD,
+    "staged": True,
+    "verified": False,
+    "lease": LEASE,
+    "releases": [OLD, NEW],
+}
+SERVES = {**STAGED, "current": NEW, "verified": True, "lease": None}
+FIRST = {**STAGED, "current": None, "releases": [NEW]}
+SWITCHED = {"app": "hello", "id": NEW, "changed": True, "seconds": 2.5, "lease": LEASE}
+REFUSED = {"app": "hello", "failed": True, "changed": False, "msg": "no", "lease": LEASE}
+FAILED = {"app": "hello", "step": "switch | Start", "reason": "Traceback\nRuntimeError: no\n"}
+BACK = {"app": "hello", "id": OLD, "changed": True}
+WORSE = {"app": "hello", "step": "bake | Compare", "reason": "5 percentage points more requests fail"}
+
+
+def host(**known: Any) -> Json:
+    return {FACT_NAMES[name]: value for name, value in known.items()}
+
+
+READY = host(contact=RUNS, installed=STAYS, staged=STAGED)
+ROLLS_BACK = host(locked={"app": "hello", "lease": LEASE}, staged={"app": "hello", "id": OLD, "current": NEW})
+
+
+def planned(hosts: dict[str, Json], gone: tuple[str, ...] = (), goal: str = "activate", **more: Any) -> Json:
+    rollout = {**ROLLOUT, **{name: more.pop(name) for name in ROLLOUT if name in more}}
+    here = [name for name in hosts if name not in gone]
+    found: Json = plan(hosts, "hello", list(hosts), here, goal, FACT_NAMES, ME, rollout, **more)
+    return found
+
+
+def results(found: Json) -> dict[str, str]:
+    return {row["host"]: row["result"] for row in found["rows"]}
+
+
+def each(found: Json, *names: str) -> dict[str, Any]:
+    """What each host is to do of some things; of one alone the bare value."""
+    return {
+        name: todo[names[0]] if len(names) == 1 else {key: todo[key] for key in names}
+        for name, todo in found["hosts"].items()
+    }
+
+
+# whole plans
+
+
+IDLE: Json = {"before": [], "do": "", "release": None, "after": [], "canary": False}
+REST: Json = {"migrate": False, "undo": {}, "prune": False, "unlock": True, "holder": ME}
+
+
+def test_three_hosts_and_a_good_release() -> None:
+    three = {name: READY for name in HOSTS[:3]}
+    found = planned(three, batches=[1, "100%"])
+    assert (found["go"], found["stop"], found["batches"]) == (True, "", [["web1"], ["web2", "web3"]])
+    turn = {"before": ["before_batch", "pre_release"], "do": "activate", "release": NEW}
+    assert found["hosts"] == {
+        "web1": {**REST, **turn, "after": ["post_release", "after_batch", "bake"], "canary": True},
+        "web2": {**REST, **turn, "after": ["post_release", "after_batch"], "canary": False},
+        "web3": {**REST, **turn, "after": ["post_release", "after_batch"], "canary": False},
+    }
+    assert set(results(found).values()) == {"staged"} and not found["tell"]
+
+    after = planned({name: {**READY, **host(switched=SWITCHED)} for name in three}, batches=[1, "100%"])
+    assert after["go"] and after["tell"] and set(results(after).values()) == {"released"}
+    assert each(after, "undo", "unlock") == {name: {"undo": {}, "unlock": True} for name in three}
+
+
+def test_three_hosts_and_a_bad_canary() -> None:
+    found = planned(
+        {"web1": {**READY, **host(switched=SWITCHED, failed=WORSE)}, "web2": READY, "web3": READY}, batches=[1, "100%"]
+    )
+    assert (found["go"], found["stop"], found["batches"]) == (False, "web1 failed", [])
+    back = {"units": [], "site": [], "release": OLD, "verify": False}
+    assert found["hosts"] == {
+        "web1": {**IDLE, **REST, "undo": back},
+        "web2": {**IDLE, **REST},
+        "web3": {**IDLE, **REST},
+    }
+    assert results(found) == {"web1": "failed", "web2": "staged", "web3": "staged"} and found["tell"]
+    assert "web1: bake | Compare\n\n5 percentage points more requests fail" in found["table"]
+
+
+def test_a_rollback_goes_the_same_way_without_what_is_of_a_release() -> None:
+    found = planned({name: ROLLS_BACK for name in HOSTS[:2]}, goal="rollback", batches=[1])
+    assert (found["go"], found["batches"]) == (True, [["web1"], ["web2"]])
+    turn = {"before": ["before_batch"], "do": "rollback", "release": OLD, "after": ["after_batch"], "canary": False}
+    assert found["hosts"] == {name: {**REST, **turn} for name in HOSTS[:2]}
+
+
+def test_where_nothing_changes_there_is_nothing_to_do() -> None:
+    settled = host(contact=RUNS, installed=STAYS, staged=SERVES)
+    found = planned({"web1": settled, "web2": settled})
+    assert (found["go"], found["batches"], found["tell"]) == (True, [], False)
+    assert found["hosts"] == {name: {**IDLE, **REST, "unlock": False} for name in ("web1", "web2")}
+    assert results(found) == {"web1": "unchanged", "web2": "unchanged"}
+
+
+def test_a_host_that_is_lost_takes_the_others_back() -> None:
+    done = {**READY, **host(switched=SWITCHED)}
+    found = planned(
+        {"web1": done, "web2": READY, "web3": READY}, gone=("web2",), batches=[1, "100%"], max_unreachable=5
+    )
+    assert (found["stop"], found["batches"]) == ("web2 stopped answering", [])
+    assert each(found, "undo")["web1"]["release"] == OLD and not each(found, "undo")["web3"]
+    assert results(found) == {"web1": "released", "web2": "lost", "web3": "staged"}
+
+
+# batches
+
+
+@pytest.mark.parametrize(
+    ("sizes", "count", "expected"),
+    [
+        ([1, "10%", "100%"], 1, [1]),
+        ([1, "10%", "100%"], 2, [1, 1]),
+        ([1, "10%", "100%"], 3, [1, 1, 1]),
+        ([1, "10%", "100%"], 40, [1, 4, 35]),
+        ([2], 5, [2, 2, 1]),
+        (["30%"], 10, [3, 3, 3, 1]),
+        (["1"], 2, [1, 1]),
+        ([1, 100], 3, [1, 2]),
+        (["1%"], 3, [1, 1, 1]),
+        ([], 3, [3]),
+        ([1], 0, []),
+    ],
+)
+def test_batches_are_as_serial_makes_them(sizes: list[Any], count: int, expected: list[int]) -> None:
+    found = in_batches(HOSTS[:count], sizes)
+    assert [len(batch) for batch in found] == expected
+    assert [name for batch in found for name in batch] == HOSTS[:count]
+
+
+@pytest.mark.parametrize(
+    ("contact", "installed", "staged", "before"),
+    [
+        (RUNS, STAYS, SERVES, None),
+        (RUNS, NEW_SITE, SERVES, ["before_batch", "proxy"]),
+        (RUNS, {}, SERVES, ["before_batch", "proxy"]),
+        (STOPPED, STAYS, SERVES, ["before_batch", "proxy"]),
+        (ENABLED_ONLY, STAYS, SERVES, ["before_batch", "proxy"]),
+        (RUNS, STAYS, {**SERVES, "verified": False}, ["before_batch"]),
+        (RUNS, NEW_SITE, STAGED, ["before_batch", "proxy", "pre_release"]),
+    ],
+)
+def test_a_host_has_a_turn_where_something_is_to_change(
+    contact: Json, installed: Json, staged: Json, before: list[str] | None
+) -> None:
+    hosts = {"web1": host(contact=contact, installed=installed, staged=staged), "web2": READY, "web3": READY}
+    found = planned(hosts, batches=[1, "100%"])
+    assert found["batches"] == ([["web2"], ["web3"]] if before is None else [["web1"], ["web2", "web3"]])
+    assert each(found, "before", "do")["web1"] == {"before": before or [], "do": "" if before is None else "activate"}
+
+
+def test_a_rollback_switches_hosts_that_a_deployment_would_leave_alone() -> None:
+    settled = host(contact=RUNS, installed=STAYS, staged=SERVES)
+    assert planned({"web1": settled}, goal="rollback")["batches"] == [["web1"]]
+    assert planned({"web1": settled})["batches"] == []
+
+
+def test_check_mode_switches_to_nothing_that_it_has_not_staged() -> None:
+    absent = {**READY, **host(staged={**STAGED, "staged": False})}
+    assert each(planned({"web1": absent}, check=True), "do") == {"web1": ""}
+    assert each(planned({"web1": READY}, check=True), "do") == {"web1": "activate"}
+    assert each(planned({"web1": ROLLS_BACK}, goal="rollback", check=True), "do") == {"web1": "rollback"}
+
+
+# the canary
+
+
+@pytest.mark.parametrize(
+    ("more", "watched"),
+    [
+        ({}, ["web1"]),
+        ({"bake": {"seconds": 0}}, []),
+        ({"bake": {"seconds": "0"}}, []),
+        ({"batches": ["100%"]}, []),
+        ({"batches": [2, 1]}, ["web1", "web2"]),
+        ({"check": True}, []),
+        ({"goal": "rollback"}, []),
+    ],
+)
+def test_the_first_batch_is_watched_where_others_follow(more: Json, watched: list[str]) -> None:
+    found = planned({name: READY for name in HOSTS[:3]}, **{"batches": [1, "100%"], **more})
+    assert [name for name, todo in found["hosts"].items() if todo["canary"]] == watched
+    assert [name for name, todo in found["hosts"].items() if "bake" in todo["after"]] == watched
+
+
+@pytest.mark.parametrize("staged", [FIRST, {**SERVES, "verified": False}], ids=["a first release", "no new release"])
+def test_without_something_to_compare_nothing_is_watched(staged: Json) -> None:
+    found = planned({"web1": {**READY, **host(staged=staged)}, "web2": READY}, batches=[1])
+    assert found["batches"][0] == ["web1"] and not each(found, "canary")["web1"]
+
+
+# the migration
+
+
+@pytest.mark.parametrize(
+    ("first", "more", "migrates"),
+    [
+        (READY, {}, ["web1"]),
+        (READY, {"migrates": False}, []),
+        (READY, {"check": True}, []),
+        (READY, {"goal": "rollback"}, []),
+        # the first has migrated for the others in the run that was cut
+        (host(contact=RUNS, installed=STAYS, staged=SERVES), {}, []),
+        (host(contact={"unreachable": True}), {"max_unreachable": 1}, ["web2"]),
+        (host(contact=RUNS, failed=FAILED), {}, []),
+    ],
+)
+def test_one_host_migrates_for_all_where_the_rollout_goes_on(first: Json, more: Json, migrates: list[str]) -> None:
+    found = planned({"web1": first, "web2": READY}, **{"migrates": True, **more})
+    assert [name for name, todo in found["hosts"].items() if todo["migrate"]] == migrates
+
+
+# what stops a rollout
+
+
+def test_one_that_fails_stops_everybody_and_says_why() -> None:
+    found = planned({"web1": READY, "web2": host(failed=FAILED)})
+    assert found["stop"] == "web2 failed" and found["batches"] == [] and not found["go"]
+    assert results(found) == {"web1": "staged", "web2": "failed"}
+    assert "web2: switch | Start\n\nTraceback\nRuntimeError: no" in found["table"]
+
+
+def test_one_that_is_down_is_left_out_only_where_it_may_be() -> None:
+    hosts = {"web1": READY, "web2": host(contact={"unreachable": True})}
+    assert "web2 did not answer" in planned(hosts)["stop"]
+    found = planned(hosts, max_unreachable=1)
+    assert found["stop"] == "" and found["batches"] == [["web1"]] and results(found)["web2"] == "down"
+
+
+def test_when_all_are_down_that_is_no_success() -> None:
+    assert "web1 did not answer" in planned({"web1": host(contact={"unreachable": True})}, max_unreachable=9)["stop"]
+
+
+def test_before_anything_is_staged_nothing_but_hosts_that_are_down_stops() -> None:
+    """The plan is asked at the first contact too."""
+    found = planned({"web1": host(contact=RUNS), "web2": host(contact={"unreachable": True})}, max_unreachable=1)
+    assert found["stop"] == ""
+
+
+def test_a_play_over_two_apps_is_refused() -> None:
+    found = planned({"web1": READY, "web2": host(staged={**STAGED, "app": "other"})})
+    assert found["stop"].startswith("web2 staged nothing (all hosts of a play have one")
+
+
+def test_a_rollback_that_would_split_the_fleet_is_refused() -> None:
+    hosts = {"web1": READY, "web2": {**READY, **host(staged={**STAGED, "id": "3" * 12})}}
+    assert planned(hosts)["stop"] == ""
+    assert "web2 to 333333333333" in planned(hosts, goal="rollback")["stop"]
+
+
+def test_what_another_app_or_an_earlier_rollout_left_does_not_count() -> None:
+    other = {"app": "other", "step": "x", "reason": "y"}
+    earlier = {**SWITCHED, "id": "2" * 12}
+    found = planned({"web1": {**READY, **host(failed=other, switched=earlier)}})
+    assert (found["stop"], found["tell"], results(found)) == ("", False, {"web1": "staged"})
+
+
+# what goes back
+
+
+UNIT = {"path": "/etc/systemd/system/hello.service", "content": "old"}
+SITE = {"path": "/etc/nginx/sites-available/hello.conf", "content": "old"}
+ENGINE = {"path": "/usr/local/bin/flaskctl", "content": "old"}
+NOT_THERE = {"path": "/etc/new", "state": "absent"}
+CHANGED = {"installed": {**NEW_SITE, "undo": [UNIT, ENGINE, NOT_THERE]}, "proxied": {"undo": [SITE, NOT_THERE]}}
+
+
+@pytest.mark.parametrize(
+    ("known", "undo"),
+    [
+        ({}, {}),
+        ({"switched": REFUSED}, {}),
+        ({"switched": SWITCHED}, {"units": [], "site": [], "release": OLD, "verify": False}),
+        (CHANGED, {"units": [UNIT], "site": [SITE], "release": "", "verify": True}),
+        ({**CHANGED, "switched": SWITCHED}, {"units": [UNIT], "site": [SITE], "release": OLD, "verify": False}),
+        # after a first deploy there is no release to go back to, and none to ask for
+        ({"staged": FIRST, "switched": SWITCHED}, {}),
+        ({**CHANGED, "staged": FIRST}, {"units": [UNIT], "site": [SITE], "release": "", "verify": False}),
+        ({"installed": {"failed": True}, "staged": {}}, {}),
+    ],
+)
+def test_a_host_gets_back_what_it_had(known: Json, undo: Json) -> None:
+    hosts = {"web1": {**READY, **host(**known)}, "web2": host(failed=FAILED)}
+    assert each(planned(hosts, stays=[ENGINE["path"]]), "undo")["web1"] == undo
+
+
+@pytest.mark.parametrize("more", [{"revert": False}, {"revert": "no"}, {"check": True}])
+def test_nothing_goes_back_where_it_must_not(more: Json) -> None:
+    hosts = {"web1": {**READY, **host(**CHANGED, switched=SWITCHED)}, "web2": host(failed=FAILED)}
+    assert each(planned(hosts, **more), "undo") == {"web1": {}, "web2": {}}
+
+
+def test_a_rollback_takes_back_no_file_that_a_deployment_before_it_installed() -> None:
+    switched = {**SWITCHED, "id": OLD}
+    hosts = {
+        "web1": {**ROLLS_BACK, **host(**CHANGED, switched=switched)},
+        "web2": {**ROLLS_BACK, **host(failed=FAILED)},
+    }
+    undo = each(planned(hosts, goal="rollback"), "undo")
+    assert undo == {"web1": {"units": [], "site": [], "release": NEW, "verify": False}, "web2": {}}
+
+
+# how it ends
+
+
+@pytest.mark.parametrize(
+    ("known", "more", "ends"),
+    [
+        ({}, {}, {"prune": False, "unlock": True}),
+        ({}, {"keep": 1}, {"prune": True, "unlock": True}),
+        ({"staged": SERVES}, {}, {"prune": False, "unlock": False}),
+        ({"staged": SERVES}, {"keep": 1}, {"prune": True, "unlock": True}),
+        ({"staged": SERVES}, {"keep": 1, "check": True}, {"prune": True, "unlock": True}),
+        ({}, {"check": True}, {"prune": False, "unlock": False}),
+        # the site alone was to change, and the release had to be started again
+        ({"staged": SERVES, "switched": SWITCHED}, {}, {"prune": False, "unlock": True}),
+        ({"failed": FAILED}, {"keep": 1}, {"prune": False, "unlock": True}),
+        ({"staged": {**STAGED, "lease": BOBS}}, {"keep": 1}, {"prune": False, "unlock": False}),
+    ],
+)
+def test_the_last_call_ends_what_is_this_runs_to_end(known: Json, more: Json, ends: Json) -> None:
+    assert each(planned({"web1": {**READY, **host(**known)}}, **more), "prune", "unlock") == {"web1": ends}
+
+
+def test_a_rollback_ends_its_lease_and_prunes_nothing() -> None:
+    found = planned({"web1": {**ROLLS_BACK, **host(failed=FAILED)}}, goal="rollback", keep=0)
+    assert each(found, "prune", "unlock") == {"web1": {"prune": False, "unlock": True}}
+
+
+def test_the_lease_of_a_rollout_from_here_that_is_dead_is_ended() -> None:
+    nobody = {**LEASE, "id": "17.999999999.4", "pid": "999999999"}
+    settled = host(contact=RUNS, installed=STAYS, staged={**SERVES, "lease": nobody})
+    assert each(planned({"web1": settled}), "unlock", "holder") == {
+        "web1": {"unlock": True, "holder": {**ME, "takes_over": nobody["id"]}}
+    }
+
+
+# the report
+
+
+def test_the_report_says_for_each_host_what_it_runs_now() -> None:
+    hosts = {
+        "released": host(staged=STAGED, switched=SWITCHED),
+        "unchanged": host(staged=SERVES, switched={"skipped": True, "changed": False}),
+        "refused": host(staged=STAGED, switched=REFUSED, failed=FAILED),
+        "after the switch": host(staged=STAGED, switched=SWITCHED, failed=FAILED),
+        "reverted": host(staged=STAGED, switched=SWITCHED, reverted=BACK),
+        "not moved": host(staged=STAGED, reverted={**BACK, "changed": False}),
+        "stuck": host(staged=STAGED, switched=SWITCHED, reverted={"app": "hello", "failed": True, "reason": "cannot"}),
+        "first": host(staged=FIRST, switched=SWITCHED, reverted={"skipped": True}),
+    }
+    found = planned(hosts)
+    assert {row["host"]: (row["result"], row["after"], row["seconds"]) for row in found["rows"]} == {
+        "released": ("released", NEW, 2.5),
+        "unchanged": ("unchanged", NEW, None),
+        "refused": ("failed", OLD, None),
+        "after the switch": ("failed", NEW, 2.5),
+        "reverted": ("reverted", OLD, 2.5),
+        "not moved": ("staged", OLD, None),
+        "stuck": ("not reverted", NEW, 2.5),
+        "first": ("released", NEW, 2.5),
+    }
+    assert "stuck: cannot" in found["table"]
+    assert set(found["rows"][0]) == {"host", "before", "after", "result", "seconds", "step", "reason"}
+
+
+def test_one_reason_of_many_hosts_is_told_once() -> None:
+    found = planned({name: host(failed=FAILED) for name in HOSTS})
+    assert found["table"].count("Traceback") == 1
+    assert "web1, web2, web3, web4, web5 and 35 more: switch" in found["table"]
+
+
+def test_a_host_alone_has_no_table_unless_it_failed() -> None:
+    done = {**READY, **host(switched=SWITCHED)}
+    assert not planned({"web1": done})["tell"] and planned({"web1": {**done, **host(failed=FAILED)}})["tell"]
