@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.flaskfleet.web.plugins.filter.fleet import FACTS
+from ansible_collections.flaskfleet.web.plugins.filter.fleet import FACTS, aligned
 from ansible_collections.flaskfleet.web.plugins.filter.plan import in_batches, plan
 
 Json = dict[str, Any]
+
+ROOT = Path(__file__).parents[3]
 
 OLD, NEW = "0" * 12, "1" * 12
 FACT_NAMES = {name: f"__{name}" for name in FACTS}
@@ -402,3 +405,31 @@ def test_one_reason_of_many_hosts_is_told_once() -> None:
 def test_a_host_alone_has_no_table_unless_it_failed() -> None:
     done = {**READY, **host(switched=SWITCHED)}
     assert not planned({"web1": done})["tell"] and planned({"web1": {**done, **host(failed=FAILED)}})["tell"]
+
+
+# the documentation
+
+
+def on_screen(found: Json) -> str:
+    """A plan as docs/architecture.md shows it."""
+    head = [("host", "before", "do", "after", "undo", "at the end")]
+    for name, todo in found["hosts"].items():
+        end = [word for word in ("prune", "unlock") if todo[word]]
+        cells = (", ".join(todo["before"]), todo["do"], ", ".join(todo["after"]), todo["undo"].get("release", ""))
+        head.append((name, *(cell or "-" for cell in (*cells, ", ".join(end)))))
+    batches = ", ".join("[" + " ".join(batch) + "]" for batch in found["batches"])
+    says = f"go, batches {batches}" if found["go"] else f"stop: {found['stop']}"
+    return "\n".join([says, *aligned(head)])
+
+
+def test_the_documentation_shows_a_good_and_a_bad_rollout_as_they_are() -> None:
+    shown = "\n".join(line.strip() for line in (ROOT / "docs/architecture.md").read_text().splitlines())
+    done = {**READY, **host(switched=SWITCHED)}
+    bad = {**done, **host(failed={**WORSE, "reason": "40.0 percentage points more requests fail"})}
+    three = {name: READY for name in HOSTS[:3]}
+    first = planned(three, batches=[1, "100%"])
+    good = planned({name: done for name in three}, keep=1)
+    stopped = planned({**three, "web1": bad}, batches=[1, "100%"])
+    after = planned({**three, "web1": {**bad, **host(reverted=BACK)}})
+    for text in (on_screen(first), good["table"], on_screen(stopped), after["table"]):
+        assert text in shown, text

@@ -148,7 +148,7 @@ class Places:
         self.root = host.root
 
     def named(self, name: str) -> Path:
-        return self.on_host(evaluate(f"__flask_gunicorn_nginx_{name}"))
+        return self.on_host(evaluate(f"__flask_gunicorn_nginx_paths.{name}"))
 
     def on_host(self, path: str) -> Path:
         return self.root / path.lstrip("/")
@@ -167,9 +167,9 @@ def host(tmp_path: Path) -> FakeHost:
     host = FakeHost(tmp_path / "host")
     places = Places(host)
     settings = json.dumps(evaluate("__flask_gunicorn_nginx_app", VALUES))
-    units = evaluate("__flask_gunicorn_nginx_units")
+    units = evaluate("__flask_gunicorn_nginx_paths.units")
     for path, text in (
-        (places.named("flaskctl_settings"), settings),
+        (places.named("settings"), settings),
         (places.on_host(f"{units}.socket"), render("app.socket", VALUES)),
         (places.on_host(f"{units}.service"), render("app.service", VALUES)),
         (places.on_host(f"{units}@.service"), render("app@.service", VALUES)),
@@ -179,7 +179,7 @@ def host(tmp_path: Path) -> FakeHost:
         path.write_text(text)
     link = places.named("site_link")
     link.parent.mkdir(parents=True, exist_ok=True)
-    link.symlink_to(evaluate("__flask_gunicorn_nginx_site"))
+    link.symlink_to(evaluate("__flask_gunicorn_nginx_paths.site"))
     (host.root / "run").mkdir()
     host.set_unit("hello.socket", ActiveState="active", UnitFileState="enabled")
     host.set_unit("hello.service", ActiveState="inactive", UnitFileState="enabled")
@@ -212,7 +212,7 @@ def test_flaskctl_finds_the_app_by_its_settings(host: FakeHost) -> None:
 
 
 def test_flaskctl_is_called_where_the_role_puts_it() -> None:
-    path = evaluate("__flask_gunicorn_nginx_flaskctl")
+    path = evaluate("__flask_gunicorn_nginx_paths.flaskctl")
     (start,) = re.findall(r"(?m)^ExecStart=(\S+) hello start$", render("app.service"))
     assert action.FLASKCTL == path == start
 
@@ -221,7 +221,7 @@ def test_what_the_unit_of_a_release_names_is_what_a_release_holds(
     host: FakeHost, release: Callable[[str], str]
 ) -> None:
     found = release("v1")
-    unit = Places(host).on_host(f"{evaluate('__flask_gunicorn_nginx_units')}@.service").read_text()
+    unit = Places(host).on_host(f"{evaluate('__flask_gunicorn_nginx_paths.units')}@.service").read_text()
     named = {path.replace("%i", found) for path in paths_in(unit)}
     site = f"/srv/hello/releases/{found}/site"  # only where the source is a project
     assert site in named and len(named) > 4
@@ -237,7 +237,7 @@ def test_the_unit_that_a_timer_names_is_the_one_that_flaskctl_writes(
     host: FakeHost, release: Callable[[str], str]
 ) -> None:
     found = release("v1")
-    units = Places(host).on_host(evaluate("__flask_gunicorn_nginx_units")).parent
+    units = Places(host).on_host(evaluate("__flask_gunicorn_nginx_paths.units")).parent
     (timer,) = units.glob("*.timer")
     (named,) = re.findall(r"(?m)^Unit=(.*)$", timer.read_text())
     assert (units / named.replace("%i", found)).exists()
@@ -301,7 +301,7 @@ def test_flaskctl_compares_with_the_record_that_config_files_keeps(
     host: FakeHost, release: Callable[[str], str]
 ) -> None:
     release("v1")
-    site = evaluate("__flask_gunicorn_nginx_site")
+    site = evaluate("__flask_gunicorn_nginx_paths.site")
     record = host.root / config_files.RECORD.lstrip("/")
     record.parent.mkdir(parents=True, exist_ok=True)
     record.write_text(json.dumps({site: "0" * 64}))

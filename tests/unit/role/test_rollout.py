@@ -1,0 +1,70 @@
+"""One host's turn, as Ansible itself runs it; nothing is switched."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from tests.rendering import PREFIX, REPOSITORY
+
+PLAY: dict[str, Any] = {
+    "hosts": "all",
+    "connection": "local",
+    "gather_facts": False,
+    "tasks": [
+        {
+            "name": "Turn",
+            "ansible.builtin.import_role": {"name": "flaskfleet.web.flask_gunicorn_nginx", "tasks_from": "switch"},
+        }
+    ],
+}
+
+
+def turns(place: Path, plan: dict[str, Any], hooks: dict[str, str]) -> list[str]:
+    """Have hosts take their turn by a plan; what their hooks said, in order."""
+    variables = {f"{PREFIX}name": "hello", f"{PREFIX}hooks": hooks, f"__{PREFIX}plan": {"hosts": plan}}
+    playbook = place / "play.yml"
+    playbook.write_text(json.dumps([{**PLAY, "vars": variables}]))
+    done = subprocess.run(
+        [Path(sys.executable).parent / "ansible-playbook", "-i", f"{','.join(plan)},", "-f", "1", playbook],
+        cwd=REPOSITORY,
+        env={**os.environ, "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return re.findall(r"msg: said (\S+ on \S+)", done.stdout)
+
+
+def test_each_host_of_a_batch_has_its_own_steps_in_their_order(tmp_path: Path) -> None:
+    """Ansible merges the files that hosts include in one loop: the first host here has less to do than the second."""
+    hooks = {}
+    for name in ("pre_release", "before_batch", "post_release", "after_batch"):
+        hook = {"name": "Say", "ansible.builtin.debug": {"msg": f"said {name} on {{{{ inventory_hostname }}}}"}}
+        hooks[name] = str(tmp_path / f"{name}.yml")
+        Path(hooks[name]).write_text(json.dumps([hook]))
+    plan = {
+        "web1": {"before": ["before_batch"], "do": "", "release": None, "after": ["after_batch"]},
+        "web2": {
+            "before": ["before_batch", "pre_release"],
+            "do": "",
+            "release": None,
+            "after": ["post_release", "after_batch"],
+        },
+    }
+    said = turns(tmp_path, plan, hooks)
+    assert [word for word in said if word.endswith("web1")] == ["before_batch on web1", "after_batch on web1"]
+    assert [word.partition(" ")[0] for word in said if word.endswith("web2")] == [
+        *("before_batch", "pre_release", "post_release", "after_batch")
+    ]
+    # a hook that is not set is no step
+    assert turns(tmp_path, plan, {"after_batch": hooks["after_batch"]}) == [
+        "after_batch on web1",
+        "after_batch on web2",
+    ]
