@@ -73,7 +73,7 @@ def prefixed(values: dict[str, Any]) -> dict[str, Any]:
 
 
 @cache
-def _own_variables() -> dict[str, Any]:
+def own_variables() -> dict[str, Any]:
     """Return the role's defaults and vars, trusted to hold templates as Ansible trusts a role's files."""
     loader = DataLoader()
     parts = [
@@ -85,7 +85,7 @@ def _own_variables() -> dict[str, Any]:
 @cache
 def _evaluate(expression: str, values: str, host: str, internal: str) -> Any:
     variables = {
-        **_own_variables(),
+        **own_variables(),
         **prefixed(json.loads(values)),
         "role_path": str(ROLE),
         "ansible_search_path": [str(ROLE)],

@@ -5,17 +5,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import yaml
+from flaskctl import checkpoints
 
 from tests.integration.faults.conftest import Patient
 from tests.load.fleet import BASE, NAME, REPOSITORY, Played, Row, begun, play
@@ -24,22 +22,12 @@ ALL = os.environ.get("FAULTS") == "all"
 SHORT_USERS = ("--users", "get=3,get-new=2,post=2,static=1")
 
 
-def engine() -> ModuleType:
-    """flaskctl, for the names of its steps."""
-    path = REPOSITORY / "roles/flask_gunicorn_nginx/files/flaskctl.py"
-    spec = importlib.util.spec_from_file_location("flaskctl", path)
-    assert spec and spec.loader
-    module = sys.modules["flaskctl"] = importlib.util.module_from_spec(spec)  # dataclasses look it up there
-    spec.loader.exec_module(module)
-    return module
-
-
-ENGINE = engine()
-STAGE: tuple[str, ...] = ENGINE.STAGE_STEPS
-TRY: tuple[str, ...] = ENGINE.TRY_STEPS
-ACTIVATE: tuple[str, ...] = (*ENGINE.PROOF_STEPS, *ENGINE.END_STEPS)
-RESTART: tuple[str, ...] = ENGINE.RESTART_STEPS
-PRUNE: tuple[str, ...] = tuple(step for step in ENGINE.REMOVE_STEPS if step.startswith("prune"))
+STAGE = checkpoints.STAGE_CHECKPOINTS
+TRY = checkpoints.TRY_CHECKPOINTS
+ACTIVATE = (*checkpoints.PROOF_CHECKPOINTS, *checkpoints.END_CHECKPOINTS)
+RESTART = checkpoints.RESTART_CHECKPOINTS
+# engines are pruned only after an update of flaskctl itself
+PRUNE = tuple(x for x in checkpoints.REMOVE_CHECKPOINTS if x.startswith("prune") and x != "prune-engine")
 IN_VENV = ("venv", "dependencies", "venv-complete")  # met only where the lock file is new
 SAMPLE = (
     *("unpack", "dependencies", "publish", "try-start", "intent", "started", "previous", "drain", "done"),

@@ -142,7 +142,12 @@ class TestAnAppThatWasRemoved:
         kept = {"/var/lib/leaving", "/var/lib/leaving/kept"}
         # logs are not of the app but of what happened; logrotate takes them
         assert {path for path in found.splitlines() if not path.startswith("/var/log/nginx/")} == kept
-        assert not site.root("getent passwd leaving; getent group leaving; ss -ltnH | grep ':5006 '", check=False)
+        assert not site.root("ss -ltnH | grep ':5006 '", check=False)
+        # no other app may get its number: it owns the data
+        assert (
+            site.root("stat -c %U /var/lib/leaving; getent passwd leaving | cut -d: -f7")
+            == "leaving\n/usr/sbin/nologin"
+        )
         assert not site.root("systemctl list-units --all --plain --no-legend 'leaving*'")
 
     def test_the_distributions_default_site_is_back(self, host: Any) -> None:
@@ -153,4 +158,5 @@ class TestAnAppThatWasRemoved:
         site = Site(host, "leaving")
         assert site.flaskctl("remove", "--purge")["changed"]
         assert not site.root("ls -d /var/lib/leaving", check=False).startswith("/var/lib/leaving")
+        assert not site.root("getent passwd leaving; getent group leaving", check=False)
         assert not site.flaskctl("remove", "--purge")["changed"]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from flaskctl import options
 
 from tests.unit.flaskctl.fake_host import FakeHost, archive, call, config, flaskctl
 
@@ -25,7 +26,7 @@ def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
     """PBKDF2 as it should be costs 30 ms a call, a real sync many more, a parser 5: too much for hundreds of calls."""
     real = flaskctl.hashlib.pbkdf2_hmac
     monkeypatch.setattr(flaskctl.hashlib, "pbkdf2_hmac", lambda name, secret, salt, rounds: real(name, secret, salt, 1))
-    monkeypatch.setattr(flaskctl, "parser", PARSER)
+    monkeypatch.setattr(options, "parser", PARSER)
     for name in ("sync", "fsync"):
         monkeypatch.setattr(flaskctl.os, name, lambda *descriptor: None)
 

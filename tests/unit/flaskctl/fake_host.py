@@ -2,36 +2,43 @@
 
 from __future__ import annotations
 
+import fnmatch
 import gzip
-import importlib.util
+import importlib
 import io
 import json
 import os
+import pkgutil
 import re
-import sys
 import tarfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-PATH = Path(__file__).resolve().parents[3] / "roles" / "flask_gunicorn_nginx" / "files" / "flaskctl.py"
+import flaskctl as package
+from flaskctl.cli import main
+from flaskctl.host import Host
+
+from tests.unit.flaskctl import strict
 
 
-def load() -> ModuleType:
-    """Import flaskctl, which is a program and in no package, by its path."""
-    spec = importlib.util.spec_from_file_location("flaskctl", PATH)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["flaskctl"] = module  # dataclasses look their module up there
-    spec.loader.exec_module(module)
-    return module
+class Rooms:
+    """All rooms of flaskctl as one object: a name is looked for in each."""
+
+    def __init__(self) -> None:
+        names = [module.name for module in pkgutil.iter_modules(package.__path__)]
+        self.modules = [importlib.import_module(f"flaskctl.{name}") for name in names]
+
+    def __getattr__(self, name: str) -> Any:
+        for module in self.modules:
+            if hasattr(module, name):
+                return getattr(module, name)
+        raise AttributeError(name)
 
 
-flaskctl = load()
+flaskctl = Rooms()
 Json = dict[str, Any]
 UNIT_PLACES = ("etc/systemd/system", "run/systemd/system")
-VERBS = {"daemon-reload", "disable", "enable", "reset-failed", "restart", "show", "start", "stop"}
 TRACEBACK = """\
 [2026-11-22 21:16:20 +0000] [676] [INFO] Starting gunicorn 27.0.1
 Traceback (most recent call last):
@@ -48,13 +55,13 @@ gunicorn.errors.HaltServer: <HaltServer 'Worker failed to boot.' 3>
 """
 
 
-class FakeHost(flaskctl.Host):  # type: ignore[name-defined, misc]
+class FakeHost(Host):
     """What a test sets: `broken` (release: how), `die_at` (a step), `pip_fails`, `root_user`, `systemd`."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.systemd = 252
-        self.pid = 4710
+        self.last_pid = 4710
         self.root_user = True
         self.broken: dict[str, str] = {}
         self.die_at = ""
@@ -73,6 +80,10 @@ class FakeHost(flaskctl.Host):  # type: ignore[name-defined, misc]
         self.clock = 1_795_000_000.0
         self.units: Json = {}
         self.became: list[str] = []
+        self.environ: dict[str, str] = {}
+        self.free = 1 << 30
+        self.synced = True  # whether all that was written is on the disk
+        self.journal_synced = False  # whether the journal holds all that was said
 
     # --- systemd
 
@@ -96,12 +107,20 @@ class FakeHost(flaskctl.Host):  # type: ignore[name-defined, misc]
 
     def run(self, argv: Sequence[str], **kwargs: Any) -> Any:
         argv = [str(word) for word in argv]
+        strict.check(argv, self.systemd)
         self.calls.append(argv)
         self.environments.append(kwargs.get("env") or {})
         done = flaskctl.Done
         if argv[0] == "systemctl":
             return self.run_systemctl(argv[1], argv[2:])
+        if argv == ["journalctl", "--sync"]:
+            self.journal_synced = True
+            return done(0)
         if argv[0] == "journalctl":
+            if argv[-2] == "-u":
+                return done(0, f"{argv[-1]}: Main process exited, code=exited, status=3\n")
+            if argv[-1].startswith("_SYSTEMD_UNIT=") and not self.journal_synced:
+                return done(0)
             match = re.search(r"(?:@|try-|twin-)(\w+)\.service", " ".join(argv))
             return done(0, TRACEBACK.replace("{id}", match.group(1)) if match else "", "")
         if argv[0] == "systemd-run":
@@ -140,31 +159,60 @@ class FakeHost(flaskctl.Host):  # type: ignore[name-defined, misc]
             return flaskctl.Done(0, "3.11\n")
         if "importlib.metadata" in argv[3]:
             return flaskctl.Done(0, "hellopkg\n" if argv[4] else self.installed)
+        if "compileall" in argv:
+            self.compile(*argv[6:9:2], *argv[9:])
         if "pip" in argv and self.pip_fails and "install" in argv:
             return flaskctl.Done(1, "", self.pip_fails)
         if "--target" in argv:
             (Path(argv[argv.index("--target") + 1]) / "hellopkg").mkdir(parents=True)
         return flaskctl.Done(0)
 
+    def compile(self, home: str, final: str, *trees: str) -> None:
+        """Leave byte code that says where its source will stand."""
+        for tree in trees:
+            for source in sorted(Path(tree).rglob("*.py")):
+                (source.parent / "__pycache__").mkdir(exist_ok=True)
+                made = source.parent / "__pycache__" / f"{source.stem}.cpython-311.pyc"
+                made.write_text(str(source).replace(home, final, 1))
+
     def run_systemctl(self, verb: str, words: Sequence[str]) -> Any:
         names = [word for word in words if not word.startswith("--")]
         if verb == "--version":
             return flaskctl.Done(0, f"systemd {self.systemd} ({self.systemd}.1-1)\n")
-        assert verb in VERBS, verb
         if verb == "show":
-            return self.show_units(names)
+            return self.show_units(names, words[0].partition("=")[2].split(","))
+        if verb == "disable":
+            for name in names:
+                self.set_unit(name, UnitFileState="disabled", ActiveState=self.state_of(name))
+        if verb == "reset-failed":
+            return self.reset(names)
         if verb in ("start", "stop", "restart"):
             return self.change_units(verb, names, waits="--no-block" not in words)
         return flaskctl.Done(0)
 
-    def show_units(self, names: Sequence[str]) -> Any:
-        import fnmatch
+    def state_of(self, name: str) -> str:
+        return str(self.units.get(name, {}).get("ActiveState", "inactive"))
 
+    def reset(self, names: Sequence[str]) -> Any:
+        """Forget the failure of units; one that is not loaded is an error, a pattern that none matches is not."""
+        for name in names:
+            for unit in fnmatch.filter(list(self.units), name):
+                if self.state_of(unit) == "failed":
+                    self.set_unit(unit, ActiveState="inactive", Result="success")
+        missing = [name for name in names if "*" not in name and name not in self.units]
+        if missing:
+            return flaskctl.Done(1, "", f"Failed to reset failed state of unit {missing[0]}.")
+        return flaskctl.Done(0)
+
+    def show_units(self, names: Sequence[str], asked: Sequence[str]) -> Any:
         found = [unit for name, unit in self.units.items() if any(fnmatch.fnmatchcase(name, word) for word in names)]
         for name in names:  # one that is named is shown, whether it is there or not
             if name not in self.units and not re.search(r"[*?[]", name):
-                found.append({"Id": name, "LoadState": self.load_state(name), "ActiveState": "inactive"})
-        text = "\n\n".join("\n".join(f"{key}={value}" for key, value in unit.items()) for unit in found)
+                state = self.load_state(name)
+                error = "" if state == "loaded" else f"org.freedesktop.systemd1 says: {state}"
+                found.append({"Id": name, "LoadState": state, "LoadError": error, "ActiveState": "inactive"})
+        shown = [{key: unit[key] for key in asked if key in unit} for unit in found]
+        text = "\n\n".join("\n".join(f"{key}={value}" for key, value in unit.items()) for unit in shown)
         for release, how in self.broken.items():  # it says READY, and is gone at the second look
             gone = {"crash": f"hello@{release}.service", "worker process dies": f"hello.worker-1@{release}.service"}
             if gone.get(how) in self.units:
@@ -195,8 +243,8 @@ class FakeHost(flaskctl.Host):  # type: ignore[name-defined, misc]
         if how == "socket" or (how == "worker process" and ".worker" in name):
             return 1
         if verb == "restart" or self.units.get(name, {}).get("ActiveState") != "active":
-            self.pid += 1
-            self.set_unit(name, ActiveState="active", MainPID=str(self.pid), Result="success")
+            self.last_pid += 1
+            self.set_unit(name, ActiveState="active", MainPID=str(self.last_pid), Result="success")
         return 0
 
     def children(self, pid: int) -> set[str]:
@@ -225,6 +273,21 @@ class FakeHost(flaskctl.Host):  # type: ignore[name-defined, misc]
     def who(self) -> str:
         return "alice"
 
+    def pid(self) -> int:
+        return 4242
+
+    def node_name(self) -> str:
+        return "web1"
+
+    def environment(self) -> Mapping[str, str]:
+        return self.environ
+
+    def free_bytes(self, path: Path) -> int:
+        return self.free
+
+    def sync(self) -> None:
+        self.synced = True
+
     def give_way(self) -> None:
         """Do nothing: this process would stay nice. A test has a child give way for real."""
 
@@ -238,10 +301,12 @@ class FakeHost(flaskctl.Host):  # type: ignore[name-defined, misc]
         return self.listens
 
     def attached(self, argv: Sequence[str]) -> int:
+        strict.check(argv, self.systemd)
         self.became = list(argv)
         return 7
 
     def become(self, argv: Sequence[str]) -> None:
+        strict.check(argv, self.systemd)
         self.became = list(argv)
 
     def http_get(self, scheme: str, port: int, host: str, path: str) -> Any:
@@ -252,9 +317,12 @@ class FakeHost(flaskctl.Host):  # type: ignore[name-defined, misc]
         bad = self.broken.get(active[0]) == "nginx"
         return flaskctl.Answer(500 if bad else 200, active[0], "boom" if bad else "ok")
 
-    def step(self, name: str) -> None:
-        assert name in flaskctl.STEPS
+    def checkpoint(self, name: str) -> None:
+        assert name in flaskctl.CHECKPOINTS
         self.steps.append(name)
+        if name in ("unpack", "venv-complete"):
+            self.synced = False
+        assert name != "publish" or self.synced, "what is published is on the disk"
         if name == self.die_at:
             # systemd outlives flaskctl
             (self.root / "systemd.json").write_text(json.dumps(self.units))
@@ -274,6 +342,19 @@ def note(host: FakeHost, *paths: str) -> None:
     record.write_text(json.dumps(known))
 
 
+def engines(host: FakeHost) -> Path:
+    """Put two versions of flaskctl on the host, the launcher names the newer; return the older."""
+    for version in ("aaa", "bbb"):
+        file = host.root / f"usr/local/lib/flaskctl/{version}/flaskctl/cli.py"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("")
+        note(host, f"/usr/local/lib/flaskctl/{version}/flaskctl/cli.py")
+    launcher = host.root / "usr/local/bin/flaskctl"
+    launcher.parent.mkdir(parents=True, exist_ok=True)
+    launcher.write_text('sys.path.insert(0, "/usr/local/lib/flaskctl/bbb")\n')
+    return host.root / "usr/local/lib/flaskctl/aaa"
+
+
 class Result:
     """What a command gave: exit code, standard output and error, and the JSON object if there is one."""
 
@@ -288,7 +369,7 @@ class Result:
 def call(host: FakeHost, *argv: str, stdin: str | bytes = "") -> Result:
     out, err = io.StringIO(), io.StringIO()
     given = io.TextIOWrapper(io.BytesIO(stdin.encode() if isinstance(stdin, str) else stdin), "utf-8")
-    rc = flaskctl.main(list(argv), host, given, out, err)
+    rc = main(list(argv), host, given, out, err)
     return Result(rc, out.getvalue(), err.getvalue())
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from flaskctl import app
 
 from tests.unit.flaskctl.fake_host import (
     PROCESSES,
@@ -760,10 +761,10 @@ def test_the_end_of_a_rollout_prunes_and_ends_the_lease_in_one_call(host: FakeHo
     dry = call(host, "hello", "unlock", "--holder", holder, "--keep", "2", "--dry-run", "--json").json
     assert dry["changed"] and len(dry["removed"]) == len([*there.iterdir()]) - 2 == 2
     done = call(host, "hello", "unlock", "--holder", holder, "--keep", "2", "--json").json
-    assert done["removed"] == dry["removed"] and done["msg"] == "the lease is over; removed 2 release(s)"
+    assert done["removed"] == dry["removed"] and done["msg"] == "the rollout lock is released; removed 2 release(s)"
     assert sorted(path.name for path in there.iterdir()) == sorted(releases[2:])
     again = call(host, "hello", "unlock", "--holder", holder, "--keep", "2", "--json").json
-    assert (again["changed"], again["msg"]) == (False, "there is no lease; nothing to remove")
+    assert (again["changed"], again["msg"]) == (False, "there is no rollout lock; nothing to remove")
     assert call(host, "hello", "unlock", "--holder", holder, "--keep", "0").rc == 2
 
 
@@ -868,7 +869,7 @@ def test_status_does_without_an_audit_log_that_one_may_not_read(
             raise PermissionError(13, "Permission denied", str(path))
         return real(path)
 
-    monkeypatch.setattr(flaskctl, "read_text", refuse)
+    monkeypatch.setattr(app, "read_text", refuse)
     answer = call(host, "hello", "status", "--json").json
     assert (answer["current"], answer["rollback"], answer["since"]) == (two, one, None)
 

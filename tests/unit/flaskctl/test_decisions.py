@@ -126,7 +126,7 @@ def test_two_releases_that_share_a_virtualenv_keep_it_for_the_one_that_stays() -
 
 
 def test_of_a_failed_start_the_apps_own_traceback_is_shown_once_and_from_its_own_code_on() -> None:
-    said = flaskctl.essence((TRACEBACK * 2).replace("{id}", A))
+    said = flaskctl.extract_traceback((TRACEBACK * 2).replace("{id}", A))
     assert said.splitlines() == [
         "Traceback (most recent call last):",
         f'  File "/srv/hello/releases/{A}/app/app.py", line 1, in <module>',
@@ -137,13 +137,13 @@ def test_of_a_failed_start_the_apps_own_traceback_is_shown_once_and_from_its_own
 
 def test_without_a_traceback_the_last_lines_are_shown() -> None:
     journal = "\n".join(f"line {number}" for number in range(100))
-    assert flaskctl.essence(journal, 3) == "line 97\nline 98\nline 99"
-    assert flaskctl.essence("") == ""
+    assert flaskctl.extract_traceback(journal, 3) == "line 97\nline 98\nline 99"
+    assert flaskctl.extract_traceback("") == ""
 
 
 def test_a_traceback_that_is_not_the_apps_is_shown_whole() -> None:
     text = 'Traceback (most recent call last):\n  File "/usr/lib/x.py", line 1, in f\n    boom()\nValueError: x\ndone'
-    assert flaskctl.essence(text) == text[: -len("\ndone")]
+    assert flaskctl.extract_traceback(text) == text[: -len("\ndone")]
 
 
 UNIT = """\

@@ -18,6 +18,7 @@ from tests.unit.flaskctl.fake_host import (
     base,
     call,
     config,
+    engines,
     flaskctl,
     killed,
     links,
@@ -37,7 +38,7 @@ def tree(host: FakeHost) -> set[str]:
     } - {"run/flaskctl/hello.build.lock"}
 
 
-@pytest.mark.parametrize("step", flaskctl.STAGE_STEPS)
+@pytest.mark.parametrize("step", flaskctl.STAGE_CHECKPOINTS)
 def test_a_stage_that_was_killed_leaves_nothing_visible_and_the_next_one_ends_the_same(
     host: FakeHost, tmp_path: Path, step: str
 ) -> None:
@@ -61,7 +62,7 @@ def test_a_stage_that_was_killed_leaves_nothing_visible_and_the_next_one_ends_th
     assert call(host, *words, stdin=stdin).json["changed"] is False
 
 
-@pytest.mark.parametrize("step", flaskctl.TRY_STEPS)
+@pytest.mark.parametrize("step", flaskctl.TRY_CHECKPOINTS)
 def test_a_try_that_was_killed_leaves_no_process_and_is_done_again(
     host: FakeHost, stage: Stage, tmp_path: Path, step: str
 ) -> None:
@@ -76,7 +77,7 @@ def test_a_try_that_was_killed_leaves_no_process_and_is_done_again(
     assert again.rc == 0 and again.json["tried"] and again.json["changed"]
 
 
-ACTIVATE_STEPS = [step for step in flaskctl.STEPS[len(flaskctl.STAGE_STEPS) :] if "-" not in step]
+ACTIVATE_STEPS = [step for step in flaskctl.CHECKPOINTS[len(flaskctl.STAGE_CHECKPOINTS) :] if "-" not in step]
 
 
 @pytest.mark.parametrize(
@@ -188,10 +189,11 @@ def test_every_step_is_reached(host: FakeHost, stage: Stage) -> None:
     call(host, "hello", "restart")
     call(host, "hello", "drain")
     call(host, "hello", "maintenance", "on")
+    engines(host)
     call(host, "hello", "prune", "--keep", "1")
     note(host)
     call(host, "hello", "remove")
-    assert set(host.steps) == set(flaskctl.STEPS)
+    assert set(host.steps) == set(flaskctl.CHECKPOINTS)
 
 
 def test_a_step_kills_only_where_root_allows_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,13 +202,13 @@ def test_a_step_kills_only_where_root_allows_it(tmp_path: Path, monkeypatch: pyt
     killed_with: list[int] = []
     monkeypatch.setattr(flaskctl.os, "kill", lambda pid, signal: killed_with.append(signal))
     monkeypatch.setenv("FLASKCTL_KILL_AT", "drain")
-    host.step("drain")
+    host.checkpoint("drain")
     assert killed_with == []
     (tmp_path / "run/flaskctl").mkdir(parents=True)
     (tmp_path / "run/flaskctl/allow-fault-injection").touch()
-    host.step("verify")
+    host.checkpoint("verify")
     assert killed_with == []
-    host.step("drain")
+    host.checkpoint("drain")
     assert killed_with == [9]
 
 

@@ -161,19 +161,19 @@ def tree(path: Path, **files: str) -> Path:
 
 def test_a_lock_with_hashes_is_seen_and_one_without_is_warned_of(tmp_path: Path) -> None:
     tree(tmp_path, requirements_txt="Flask==3 \\\n  --hash=sha256:00\n# gunicorn==1\n")
-    found = flaskctl.wants(tmp_path, "requirements.txt")
+    found = flaskctl.dependencies_of(tmp_path, "requirements.txt")
     assert (found.hashed, found.server, found.project, found.warning) == (True, True, False, "")
     tree(tmp_path, requirements_txt="Flask==3\nGunicorn[gevent]==27\n")
-    found = flaskctl.wants(tmp_path, "requirements.txt")
+    found = flaskctl.dependencies_of(tmp_path, "requirements.txt")
     assert (found.hashed, found.server) == (False, False)
     assert "has no hashes" in found.warning
 
 
 def test_a_changed_included_file_changes_the_key_of_the_virtualenv(tmp_path: Path) -> None:
     tree(tmp_path, requirements_txt="-r base.txt\n", base_txt="flask==3\n-c requirements.txt\n")
-    before = flaskctl.venv_key("3.11", "x86_64", flaskctl.wants(tmp_path, "requirements.txt"), "")
+    before = flaskctl.venv_key("3.11", "x86_64", flaskctl.dependencies_of(tmp_path, "requirements.txt"), "")
     tree(tmp_path, base_txt="flask==4\n")
-    after = flaskctl.venv_key("3.11", "x86_64", flaskctl.wants(tmp_path, "requirements.txt"), "")
+    after = flaskctl.venv_key("3.11", "x86_64", flaskctl.dependencies_of(tmp_path, "requirements.txt"), "")
     assert before.startswith("cpython-311-x86_64-") and before != after
 
 
@@ -181,7 +181,7 @@ def test_a_changed_included_file_changes_the_key_of_the_virtualenv(tmp_path: Pat
 def test_a_requirement_from_a_path_is_refused(tmp_path: Path, line: str) -> None:
     tree(tmp_path, requirements_txt=f"{line}\n")
     with pytest.raises(flaskctl.Refused, match="installs from a path"):
-        flaskctl.wants(tmp_path, "requirements.txt")
+        flaskctl.dependencies_of(tmp_path, "requirements.txt")
 
 
 @pytest.mark.parametrize("name", ["gone.txt", "../outside.txt"])
@@ -190,18 +190,18 @@ def test_an_included_file_that_is_not_in_the_source_is_refused(tmp_path: Path, n
     (tmp_path / "app").mkdir()
     tree(tmp_path / "app", requirements_txt=f"-r {name}\n")
     with pytest.raises(flaskctl.Refused, match="which is not in the source"):
-        flaskctl.wants(tmp_path / "app", "requirements.txt")
+        flaskctl.dependencies_of(tmp_path / "app", "requirements.txt")
 
 
 def test_a_pyproject_of_tools_only_is_no_project(tmp_path: Path) -> None:
     tree(tmp_path, pyproject_toml="[tool.ruff]\n")
     with pytest.raises(flaskctl.Refused, match=r"no requirements.txt, and no pyproject.toml of a project"):
-        flaskctl.wants(tmp_path, "requirements.txt")
+        flaskctl.dependencies_of(tmp_path, "requirements.txt")
     tree(tmp_path, pyproject_toml='[project]\nname = "x"\n')
-    found = flaskctl.wants(tmp_path, "requirements.txt")
+    found = flaskctl.dependencies_of(tmp_path, "requirements.txt")
     assert (found.file, found.project, found.server) == (None, True, True)
     with pytest.raises(flaskctl.Refused, match=r"no lock.txt$"):
-        flaskctl.wants(tmp_path, "lock.txt")
+        flaskctl.dependencies_of(tmp_path, "lock.txt")
 
 
 def test_of_the_servers_own_set_only_what_is_missing_is_installed() -> None:

@@ -35,7 +35,7 @@ BOB = json.dumps({"id": "r2", "by": "bob", "from": "ci"})
 def test_a_lease_passes_to_nobody_but_its_holder_and_who_takes_over_from_it(
     lease: Json | None, holder: Json, becomes: Json | None
 ) -> None:
-    assert flaskctl.plan_lease(lease, holder, "now") == becomes
+    assert flaskctl.plan_lock(lease, holder, "now") == becomes
 
 
 @pytest.mark.parametrize("text", ["", "x", "[]", "{}", '{"id": ""}', '{"id": "1", "age": 2}', '{"id": ["1"]}'])
@@ -122,7 +122,7 @@ def test_status_shows_the_lease_and_asks_when_it_has_long_been_quiet(host: FakeH
     assert call(host, "hello", "status", "--json").json["lease"] is None
     call(host, "hello", "lock", "--holder", ADA)
     status = call(host, "hello", "status", "--json").json
-    assert status["problems"] == [] and "lease     ada on desk" in status["msg"]
+    assert status["problems"] == [] and "rollout   ada on desk" in status["msg"]
     host.sleep(2 * 3600)
     assert "unlock --force" in call(host, "hello", "status", "--json").json["problems"][0]
     assert call(host, "hello", "unlock", "--force").rc == 0
@@ -130,10 +130,10 @@ def test_status_shows_the_lease_and_asks_when_it_has_long_been_quiet(host: FakeH
     assert json.loads((host.root / "var/log/flaskctl/hello.jsonl").read_text().splitlines()[-1])["was"]["by"] == "ada"
 
 
-@pytest.mark.parametrize("step", flaskctl.LEASE_STEPS)
+@pytest.mark.parametrize("step", flaskctl.LOCK_CHECKPOINTS)
 def test_a_lease_that_was_cut_is_had_or_not_had(host: FakeHost, step: str) -> None:
     call(host, "hello", "lock", "--holder", ADA)
-    words = ("lock", "--holder", ADA) if step == "lease-take" else ("unlock", "--force")
+    words = ("lock", "--holder", ADA) if step == "lock-acquire" else ("unlock", "--force")
     assert killed(host, step, "hello", *words)
     assert call(host, "hello", "lock", "--holder", BOB).rc == 75
     assert call(host, "hello", "unlock", "--holder", ADA).rc == 0

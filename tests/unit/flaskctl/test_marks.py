@@ -76,7 +76,7 @@ def test_in_a_maintenance_a_release_goes_out_though_the_page_answers_on_its_heal
     assert call(host, "hello", "verify").rc == 1
 
 
-@pytest.mark.parametrize("step", flaskctl.MARK_STEPS)
+@pytest.mark.parametrize("step", flaskctl.MARK_CHECKPOINTS)
 def test_a_mark_that_was_cut_can_be_made_again(host: FakeHost, step: str) -> None:
     words = ("drain",) if step == "mark-drained" else ("maintenance", "on")
     assert killed(host, step, "hello", *words)

@@ -153,5 +153,6 @@ def test_a_unit_that_systemd_cannot_load_is_no_release_and_leaves_nothing(
         stdin=config(processes=PROCESSES, credentials={"K": "v"}),
     )
     assert result.rc == 1 and "systemd cannot load hello.worker-1@" in result.err
+    assert "org.freedesktop.systemd1 says: bad-setting" in result.err
     assert [path.name for path in (base(host) / "releases").iterdir()] == [one]
     assert not list((host.root / "etc/systemd/system").glob("hello.*@*"))

@@ -104,7 +104,7 @@ def test_a_dry_run_restarts_nothing(host: FakeHost, release: str) -> None:
 
 
 @pytest.mark.parametrize("then", ["restart", "stage", "activate"])
-@pytest.mark.parametrize("step", flaskctl.RESTART_STEPS)
+@pytest.mark.parametrize("step", flaskctl.RESTART_CHECKPOINTS)
 def test_a_restart_that_was_killed_is_ended_by_whatever_comes_next(
     host: FakeHost, release: str, stage: Stage, step: str, then: str
 ) -> None:

@@ -1,0 +1,58 @@
+"""The command bake: watch the real traffic after a switch."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from flaskctl import Json
+from flaskctl.app import App
+from flaskctl.errors import Refused, Usage
+from flaskctl.texts import moment
+from flaskctl.traffic import Limits, Traffic, lines_from_end, log_entry, looks, traffic, worse
+
+
+def bake(app: App, seconds: int, limits: Limits) -> Json:
+    """Watch the real traffic, against that before the last activation. Takes no lock: a rollback need not wait."""
+    app.settings()
+    if seconds < 1:
+        raise Usage("--seconds wants 1 or more")
+    release = app.linked("current")
+    moved = app.moves()
+    switched = moment(moved[-1].get("began") or moved[-1].get("when")) if moved else None
+    if not release or switched is None:
+        raise Refused(f"{app.name} has no activation to compare with", remedy=f"flaskctl {app.name} activate ID")
+    start = int(app.host.now())
+    before = traffic(log_entries(app, switched - seconds), switched - seconds, switched)
+    after, enough = Traffic(0, 0), False
+    # with too little to compare with nothing that comes can be judged, and the rollout need not wait for it
+    idle = before.requests < limits.requests
+    for look in [] if app.dry or idle else looks(seconds):
+        app.host.sleep(max(0.0, start + look - app.host.now()))
+        if app.linked("current") != release:
+            raise Refused(f"{release} is no longer current, {app.linked('current')} is")
+        after = traffic(log_entries(app, start), start, start + look)
+        enough = min(before.requests, after.requests) >= limits.requests
+        # latency is for the whole time alone: a release is slow while it is new
+        wrong = worse(before, after if look == seconds else after._replace(times=()), limits) if enough else ""
+        if wrong:
+            what = f"release {release} of {app.name} does worse than what ran before: {wrong}"
+            detail = f"before: {before}\nafter:  {after}, in {look} s"
+            raise Refused(what, detail, f"flaskctl {app.name} rollback")
+    said = f"before: {before}; after: {after}, in {seconds} s"
+    said = said if enough else f"too few requests to judge, {limits.requests} are wanted; {said}"
+    if idle:
+        said = f"too few requests in the {seconds} s before to judge by, {limits.requests} are wanted: {before}"
+    figures = {"before": before.as_json(), "after": after.as_json(), "judged": enough}
+    return {"id": release, **figures, "msg": f"would watch for {seconds} s" if app.dry else said}
+
+
+def log_entries(app: App, since: float) -> Iterator[Json]:
+    """Yield what nginx has logged of the app since then, the last first; the log was rotated at most once."""
+    for path in app.access_logs:
+        with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
+            for entry in map(log_entry, lines_from_end(file)):
+                if entry and entry["time"] < since - 1:
+                    return
+                if entry:
+                    yield entry

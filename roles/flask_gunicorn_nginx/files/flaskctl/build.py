@@ -1,0 +1,136 @@
+"""A release is made beside what serves and put in place whole, its units with it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from flaskctl.app import App
+from flaskctl.damage import mount_points_of, sound_copy, unit_files
+from flaskctl.errors import Refused
+from flaskctl.files import differs, erase, inventory, mirror, read_text, sync_directory, write, write_json
+from flaskctl.release import Config, release_files, static_target
+from flaskctl.requirements import dependencies_of
+from flaskctl.texts import utc
+from flaskctl.units import lies_on
+from flaskctl.venv import ensure_venv, install_site
+
+
+def build(
+    app: App, release: str, sha256: str, config: Config, python: str, fill: Callable[[Path], None], damage: list[str]
+) -> tuple[str, bool]:
+    """Make the release beside, then put it in place whole; or mend the `damage` of one that stands, and may serve.
+
+    Returns the key of the virtualenv and whether that was built.
+    """
+    work, final = app.releases_dir / f".{release}.{app.host.pid()}", app.releases_dir / release
+    old = app.manifest(release) if damage else None
+    try:
+        work.mkdir(parents=True)
+        app.host.checkpoint("unpack")
+        fill(work / "app")
+        files, source = inventory(work / "app"), dependencies_of(work / "app", config.requirements)
+        key, built = ensure_venv(app, work / "app", source, config, python)
+        in_use = final.is_dir() and release in app.in_use()
+        app.host.checkpoint("build")
+        os.symlink(f"../../venvs/{key}", work / "venv")
+        if source.project:
+            install_site(app, work, key, config, sound_copy(app, sha256))
+        write_configuration(app, work, config)
+        app.host.checkpoint("manifest")
+        noted = {name: config.notes.get(name, "") for name in ("by", "from", "revision")}
+        noted["by"] = noted["by"] or app.host.who()
+        known = {"id": release, "app": app.name, "when": utc(app.host.now()), **noted, **(old or {})}
+        made = {"archive_sha256": sha256, "venv": key, "python": python, "site": source.project, "files": files}
+        write_json(work / "manifest.json", {**known, **made})
+        app.host.checkpoint("units")
+        write_units(app, release, config)
+        check_units(app, release, config)
+        app.audit("repair" if old else "stage", release, **noted, **({"what": damage} if old else {}))
+        if old or in_use:
+            mend_in_place(app, release, work, final, config, in_use)
+        else:
+            compile_code(app, work, final)
+            app.host.sync()
+            app.host.checkpoint("publish")
+            erase(final)  # a directory without a manifest is no release
+            os.rename(work, final)
+        sync_directory(app.releases_dir)
+        app.host.checkpoint("staged")
+        return key, built
+    finally:
+        with contextlib.suppress(OSError):
+            erase(work)
+
+
+def write_configuration(app: App, work: Path, config: Config) -> None:
+    """Write what of a release comes from its configuration; the link to the static files is part of that."""
+    for name, (text, mode) in release_files(config).items():
+        write(work / name, text, mode)
+    if config.credentials:
+        (work / "credentials").chmod(0o700)
+    write_json(work / "config.json", dataclasses.asdict(config), 0o600)
+    target = static_target(work, config.static_dir)
+    if target:
+        os.symlink(target, work / "static")
+    elif config.static_dir:
+        app.warnings.append(f"there is no directory {config.static_dir} in the source: no static files")
+
+
+def mend_in_place(app: App, release: str, work: Path, final: Path, config: Config, in_use: bool) -> None:
+    """Make a release that stands hold what was made beside it. Something may run from there."""
+    refused = read_text(final / "refused.json")
+    if refused:
+        write(work / "refused.json", refused)
+    points = mount_points_of(app, release, config)
+    mirror(work, final, lambda name: in_use or lies_on(name, points))
+    compile_code(app, final, final)
+
+
+def write_units(app: App, release: str, config: Config) -> None:
+    changed = {path: file for path, file in unit_files(app, release, config).items() if differs(path, *file)}
+    for path, (text, mode) in changed.items():
+        write(path, text, mode)
+    if changed:
+        app.host.systemctl("daemon-reload")
+
+
+def check_units(app: App, release: str, config: Config) -> None:
+    """Refuse a release with a unit that systemd cannot load, and take its units away again."""
+    kinds = ((name, kind) for name, texts in config.processes.items() for kind in texts)
+    units = [app.unit(release), *(app.process_unit(name, release, kind) for name, kind in kinds)]
+    shown = app.host.show(*units)
+    bad = {unit: shown.get(unit, {}) for unit in units if shown.get(unit, {}).get("LoadState") != "loaded"}
+    if not bad:
+        return
+    if not app.manifest(release):
+        for path in unit_files(app, release, config):
+            erase(path if path.parent == app.units_dir else path.parent)
+        app.host.systemctl("daemon-reload")
+    said = "\n".join(f"{unit}: {found.get('LoadError') or found.get('LoadState')}" for unit, found in bad.items())
+    raise Refused(
+        f"release {release} of {app.name} is refused: systemd cannot load {', '.join(bad)}; nothing was switched",
+        said,
+        "look at flask_gunicorn_nginx_processes and flask_gunicorn_nginx_service_settings",
+    )
+
+
+def check_schedules(app: App, config: Config) -> None:
+    """Refuse a schedule that this host's systemd cannot read: its timer would never run."""
+    for name, texts in config.processes.items():
+        for when in re.findall(r"(?m)^OnCalendar=(.*)$", texts.get("timer", "")):
+            done = app.host.run(["systemd-analyze", "calendar", "--", when])
+            if done.rc not in (0, 127):
+                what = f"the schedule {when!r} of {name} is none that systemd can read"
+                raise Refused(what, done.err.strip(), "see systemd.time(7): daily, Mon 03:00, *-*-* 03:00:00")
+
+
+def compile_code(app: App, home: Path, final: Path) -> None:
+    """Make byte code, with the final path in it. What does not compile, the gate refuses if the app imports it."""
+    trees = [str(home / name) for name in ("app", "site") if (home / name).is_dir()]
+    python = str(home / "venv" / "bin" / "python")
+    app.host.run([python, "-I", "-m", "compileall", "-q", "-s", str(home), "-p", str(final), *trees])

@@ -1,0 +1,108 @@
+"""What is wrong with a release that stands, compared with what was deployed. Reads, changes nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from flaskctl import Json
+from flaskctl.app import App
+from flaskctl.errors import Refused
+from flaskctl.files import differs, inventory, mode_of
+from flaskctl.layout import release_path
+from flaskctl.release import Config, credentials_drop_in, release_files, static_target
+from flaskctl.requirements import dependencies_of, venv_base, venv_key
+from flaskctl.units import lies_on, mount_points, service_settings
+from flaskctl.venv import venv_sound
+
+
+def find_damage(app: App, release: str, manifest: Json, config: Config, python: str) -> tuple[list[str], list[str]]:
+    """Return what is wrong with a release that stands, in words; and what is foreign in it, but must stay.
+
+    What no one deployed goes only when nothing runs from the release: a process may use it.
+    """
+    home = app.releases_dir / release
+    wanted, there = manifest.get("files") or {}, inventory(home / "app")
+    extra, stray = foreign_names(app, release, config, there.keys() - wanted.keys())
+    stay = sorted(str(home / name) for name in extra + stray) if extra + stray and release in app.in_use() else []
+    broken = any(there.get(name) != what for name, what in wanted.items()) or bool(extra and not stay)
+    found = [f"files of {release}/app"] if broken else []
+    generated = {home / name: file for name, file in release_files(config).items()}
+    for path, (text, mode) in {**generated, **unit_files(app, release, config)}.items():
+        found += [str(path)] if differs(path, text, mode) else []
+    if config.credentials and mode_of(home / "credentials") != "0o700":
+        found.append(str(home / "credentials"))
+    found += venv_damage(app, release, manifest, config, python, code_is_whole=not broken)
+    if manifest.get("site") and not (home / "site").is_dir():
+        found.append(f"{release}/site")
+    static = os.readlink(home / "static") if (home / "static").is_symlink() else None
+    if static != static_target(home, config.static_dir):
+        found.append(f"{release}/static")
+    return found + sorted(str(home / name) for name in stray if not stay), stay
+
+
+def foreign_names(app: App, release: str, config: Config, unknown: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Return what nobody deployed, in the code and beside it; mount points are none of it."""
+    known = {"app", "site", "static", "venv", "credentials", "config.json"}
+    known |= {"manifest.json", "refused.json", "tried.json", *release_files(config)}
+    points = mount_points_of(app, release, config)
+    extra = [f"app/{os.path.normpath(name)}" for name in unknown]
+    stray = set(os.listdir(app.releases_dir / release)) - known
+    return [name for name in extra if not lies_on(name, points)], [name for name in stray if not lies_on(name, points)]
+
+
+def venv_damage(app: App, release: str, manifest: Json, config: Config, python: str, code_is_whole: bool) -> list[str]:
+    """Return what is wrong with the virtualenv of a release; with damaged code there is no telling what it wants."""
+    home, key = app.releases_dir / release, manifest.get("venv", "")
+    base = venv_base(key)
+    if code_is_whole:
+        source = dependencies_of(home / "app", config.requirements)
+        base = venv_key(python, app.host.machine(), source, config.server_requirements)
+    if venv_base(key) != base or os.path.realpath(home / "venv") != os.path.realpath(app.venvs_dir / key):
+        return [f"{release}/venv"]
+    return [] if venv_sound(app, key, python) else [f"virtualenv {key}"]
+
+
+def mount_points_of(app: App, release: str, config: Config) -> list[str]:
+    """Return where the release's own units mount something into it, by path in the release."""
+    home = app.releases_dir / release
+    texts = {app.unit(release): [config.service]}
+    with contextlib.suppress(Refused):
+        texts[app.unit(release)] += app.unit_texts(app.unit(release))
+    for name, own in config.processes.items():
+        texts[app.process_unit(name, release)] = [own["service"]]
+    found = []
+    for unit, lines in texts.items():
+        for point in mount_points(service_settings(unit, lines, sys.maxsize)):
+            # each release was or will be the current one
+            inside = re.sub(rf"^/srv/{app.name}/(current|previous)/", f"{release_path(app.name, release)}/", point)
+            path = os.path.realpath(app.at(inside))
+            if path.startswith(f"{os.path.realpath(home)}/"):
+                found.append(os.path.relpath(path, os.path.realpath(home)))
+    return found
+
+
+def unit_files(app: App, release: str, config: Config) -> dict[Path, tuple[str, int]]:
+    """Return the files of a release that stand with systemd's units: text and mode by path."""
+    files, services = {}, [app.unit(release)]
+    for name, texts in config.processes.items():
+        own = {app.process_unit(name, release, kind): text for kind, text in texts.items()}
+        files.update({app.units_dir / unit: (text, 0o644) for unit, text in own.items()})
+        services.append(app.process_unit(name, release))
+    text = credentials_drop_in(app.name, release, config.credentials)
+    for service in services if config.credentials else ():
+        files[app.units_dir / f"{service}.d" / "credentials.conf"] = (text, 0o644)
+    return files
+
+
+def sound_copy(app: App, sha256: str) -> Path | None:
+    """Return the code of a release that was made from this archive and still has each of its files."""
+    for release in app.releases():
+        code = app.releases_dir / release.id / "app"
+        if release.archive_sha256 == sha256 and inventory(code) == (app.manifest(release.id) or {}).get("files"):
+            return code
+    return None

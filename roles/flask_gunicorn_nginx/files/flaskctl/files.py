@@ -1,0 +1,155 @@
+"""Reading and writing files: whole or not at all, one step at a time. Knows no release and no app."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+
+from flaskctl import Json
+
+FULL = "the disk is full: make room, flaskctl APP prune helps"
+
+
+def inventory(tree: Path) -> Json:
+    """Return what is in `tree`, by path: directories ("a/") as [mode], links, files as [sha256, mode]; no byte code.
+
+    A name need not be UTF-8: surrogates stand for its other bytes, here and in the manifest.
+    """
+    found: Json = {}
+    for directory, names, files in os.walk(tree):
+        names[:] = [name for name in names if name != "__pycache__"]
+        relative = os.path.relpath(directory, tree)
+        found[f"{relative}/"] = [mode_of(directory)]
+        for name in [*files, *(name for name in names if os.path.islink(os.path.join(directory, name)))]:
+            path = os.path.join(directory, name)
+            key = os.path.normpath(os.path.join(relative, name))
+            found[key] = ["link", os.readlink(path)] if os.path.islink(path) else [file_sha256(path), mode_of(path)]
+    return found
+
+
+def mode_of(path: str | Path) -> str:
+    return oct(os.stat(path).st_mode & 0o7777)
+
+
+def file_sha256(path: str | Path) -> str:
+    with open(path, "rb") as file:
+        return stream_sha256(file)
+
+
+def stream_sha256(file: IO[bytes]) -> str:
+    digest = hashlib.sha256()
+    while block := file.read(1 << 20):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def mirror(source: Path, dest: Path, stays: Callable[[str], bool]) -> None:
+    """Make `dest` hold what `source` holds, file by file, each in one step: an app that runs from there misses none.
+
+    `stays`: whether something in `dest` that `source` does not hold is left there.
+    """
+    wanted, found = inventory(source), inventory(dest)
+    for name in sorted(set(found) - set(wanted)):
+        if not stays(name.rstrip("/")):
+            erase(dest / name)
+    for name in sorted(name for name in wanted if found.get(name) != wanted[name]):
+        if name.endswith("/"):
+            (dest / name).mkdir(exist_ok=True)
+            (dest / name).chmod(int(wanted[name][0], 8))
+        else:
+            beside = dest / f"{name}.new~"
+            erase(beside)
+            shutil.copy2(source / name, beside, follow_symlinks=False)
+            os.replace(beside, dest / name)
+
+
+def write(path: Path, text: str, mode: int = 0o644) -> None:
+    """Put a whole file in place, or leave the old one: no reader and no crash sees a half."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.new")
+    erase(beside)
+    try:
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        with open(descriptor, "w", encoding="utf-8", newline="") as file:
+            os.fchmod(descriptor, mode)
+            file.write(text)
+            file.flush()
+            os.fsync(descriptor)
+        os.replace(beside, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            erase(beside)
+        raise OSError(error.errno, error.strerror, str(path)) from None
+
+
+def write_json(path: Path, data: Json, mode: int = 0o644) -> None:
+    write(path, json.dumps(data, indent=1, sort_keys=True) + "\n", mode)
+
+
+def link(path: Path, target: str) -> None:
+    """Point a link at `target`, in one step and for good."""
+    beside = path.with_name(f".{path.name}.new")
+    erase(beside)
+    os.symlink(target, beside)
+    os.replace(beside, path)
+    sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def erase(path: Path) -> bool:
+    """Remove a file, a link or a tree; True if there was one."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+        return True
+    try:
+        path.unlink()
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def read_text(path: Path) -> str | None:
+    try:
+        return path.read_text("utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def read_json(path: Path) -> Json | None:
+    """Return the JSON object in a file; None where there is no file, or no object in it."""
+    try:
+        data = json.loads(read_text(path) or "null")
+    except ValueError:
+        return None
+    return data if isinstance(data, dict) else None
+
+
+def differs(path: Path, text: str, mode: int) -> bool:
+    """Whether a file is not just so: content, mode, owner."""
+    try:
+        stat = os.lstat(path)
+        with open(path, encoding="utf-8", newline="") as file:
+            return stat.st_mode != 0o100000 | mode or stat.st_uid != os.geteuid() or file.read() != text
+    except (OSError, UnicodeError):
+        return True
+
+
+def fingerprint(path: Path) -> str:
+    """Return what stands at a path as the role notes it."""
+    try:
+        return f"-> {os.readlink(path)}" if path.is_symlink() else file_sha256(path)
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return ""

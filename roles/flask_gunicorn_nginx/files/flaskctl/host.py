@@ -1,0 +1,233 @@
+"""This machine: the only room that touches processes, the clock, the environment and the kernel."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from flaskctl.checkpoints import CHECKPOINTS
+from flaskctl.errors import Refused
+from flaskctl.files import read_text
+from flaskctl.layout import FAULT_INJECTION
+
+FIRST_PERSON = 1000  # uid: below are those of the system (UID_MIN in login.defs)
+
+
+Units = dict[str, dict[str, str]]  # properties by unit name
+
+
+STOPPED = ("inactive", "failed")  # ActiveState
+
+
+class Account(NamedTuple):
+    """A user of this host."""
+
+    uid: int
+    gid: int
+    home: str
+    shell: str
+
+    def as_made(self) -> bool:
+        """Return whether it looks as the role makes it: a system user without home and shell."""
+        return self.uid < FIRST_PERSON and self.home == "/nonexistent" and self.shell == "/usr/sbin/nologin"
+
+    def __str__(self) -> str:
+        return f"uid {self.uid}, gid {self.gid}"
+
+
+class Done(NamedTuple):
+    rc: int
+    out: str = ""
+    err: str = ""
+
+
+class Answer(NamedTuple):
+    """One HTTP answer; status 0 when there was none, `body` then says why."""
+
+    status: int
+    release: str
+    body: str
+
+
+class Host:
+    """This machine. Tests put another one in its place: `root` moves all files, `run` is every process it starts."""
+
+    root = Path("/")
+
+    def path(self, absolute: str) -> Path:
+        return self.root / absolute.lstrip("/")
+
+    def run(self, argv: Sequence[str], **kwargs: Any) -> Done:
+        """Run a program to its end, its output is text. One that is not there is rc 127."""
+        try:
+            done = subprocess.run(argv, capture_output=True, text=True, errors="replace", check=False, **kwargs)
+        except FileNotFoundError:
+            return Done(127, "", f"{argv[0]} is not installed")
+        return Done(done.returncode, done.stdout, done.stderr)
+
+    def attached(self, argv: Sequence[str]) -> int:
+        """Run a program on our own input and output."""
+        return subprocess.run(argv, check=False).returncode
+
+    def become(self, argv: Sequence[str]) -> None:
+        os.execvp(argv[0], list(argv))
+
+    def now(self) -> float:
+        return time.time()
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+    def is_root(self) -> bool:
+        return os.geteuid() == 0
+
+    def who(self) -> str:
+        """Return the name of the person, behind sudo too."""
+        return self.environment().get("SUDO_USER") or pwd.getpwuid(os.getuid()).pw_name
+
+    def account(self, name: str) -> Account | None:
+        try:
+            found = pwd.getpwnam(name)
+        except KeyError:
+            return None
+        return Account(found.pw_uid, found.pw_gid, found.pw_dir, found.pw_shell)
+
+    def mounts_below(self, path: Path) -> list[str]:
+        """Return what is mounted below a path in the host's own view: to erase it would erase what is mounted."""
+        lines = (read_text(self.path("/proc/self/mountinfo")) or "").splitlines()
+        points = [re.sub(r"\\(\d{3})", lambda octal: chr(int(octal[1], 8)), line.split()[4]) for line in lines]
+        return sorted(point for point in points if point.startswith(f"{path}/"))
+
+    def give_way(self) -> None:
+        """Let whatever serves users have the processors first, from here on and in all that is started from here."""
+        os.nice(15)
+
+    def machine(self) -> str:
+        return os.uname().machine
+
+    def node_name(self) -> str:
+        return os.uname().nodename
+
+    def pid(self) -> int:
+        return os.getpid()
+
+    def environment(self) -> Mapping[str, str]:
+        return os.environ
+
+    def free_bytes(self, path: Path) -> int:
+        return shutil.disk_usage(path).free
+
+    def sync(self) -> None:
+        """Have all that was written reach the disk."""
+        os.sync()
+
+    def python_version(self, python: str) -> str:
+        """X.Y of an interpreter; asks a process only when it is not the one that runs here."""
+        found = shutil.which(python)
+        if found and os.path.realpath(found) == os.path.realpath(sys.executable):
+            return f"{sys.version_info[0]}.{sys.version_info[1]}"
+        done = self.run([python, "-I", "-c", "import sys; print('%d.%d' % sys.version_info[:2])"])
+        if done.rc:
+            raise Refused(f"{python} does not run", done.err.strip(), "install it, or name another Python")
+        return done.out.strip()
+
+    def systemd_version(self) -> int:
+        match = re.match(r"systemd (\d+)", self.run(["systemctl", "--version"]).out)
+        return int(match.group(1)) if match else 0
+
+    def systemctl(self, *args: str) -> Done:
+        return self.run(["systemctl", *args])
+
+    def each(self, verb: str, *units: str) -> dict[str, str]:
+        """Start, stop or restart units, and return by unit the words of systemd for each that it refused.
+
+        In one call a unit that cannot be loaded holds all others back (systemd 262). They start or stop side by side
+        all the same: the calls that wait come when all have been asked.
+        """
+        for unit in units if len(units) > 1 and verb != "restart" else ():
+            self.systemctl(verb, "--no-block", unit)
+        done = {unit: self.systemctl(verb, unit) for unit in units}
+        return {unit: found.err.strip() for unit, found in done.items() if found.rc}
+
+    def up(self, *units: str) -> list[str]:
+        """Return which of the units are not stopped: starting and stopping ones too."""
+        shown = self.show(*units) if units else {}
+        return [unit for unit in units if shown.get(unit, {}).get("ActiveState", "inactive") not in STOPPED]
+
+    def show(self, *units: str) -> Units:
+        """Return what systemd says of the units that match the names or patterns, in one call."""
+        wanted = "Id,LoadState,LoadError,ActiveState,Result,UnitFileState,MainPID,NeedDaemonReload"
+        found: Units = {}
+        for block in self.systemctl("show", f"--property={wanted}", "--", *units).out.split("\n\n"):
+            unit = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+            found.update({unit["Id"]: unit} if "Id" in unit else {})
+        return found
+
+    def journal(self, unit: str, since: float) -> str:
+        """Return what the unit's own processes wrote since then; what systemd said of it when they wrote nothing."""
+        self.run(["journalctl", "--sync"])
+        common = ["journalctl", "--no-pager", "-q", "-o", "cat", f"--since=@{since:.6f}"]
+        text = self.run([*common, f"_SYSTEMD_UNIT={unit}"]).out
+        return text if text.strip() else self.run([*common, "-u", unit]).out
+
+    def children(self, pid: int) -> set[str]:
+        """Return the processes that a master has forked; none where the kernel does not tell."""
+        return set((read_text(self.path(f"/proc/{pid}/task/{pid}/children")) or "").split())
+
+    def listening(self) -> set[tuple[str, int]]:
+        """Return the IPv4 addresses that systemd listens on; for one who may not look into systemd, that anyone does.
+
+        A socket unit whose address was changed under it stays "active" while systemd has closed its descriptor.
+        """
+        try:
+            held = {os.readlink(path) for path in self.path("/proc/1/fd").iterdir()}
+        except OSError:
+            held = set()
+        found = set()
+        for line in (read_text(self.path("/proc/net/tcp")) or "").splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and (not held or f"socket:[{fields[9]}]" in held):
+                host, port = fields[1].split(":")
+                found.add((".".join(str(byte) for byte in reversed(bytes.fromhex(host))), int(port, 16)))
+        return found
+
+    def http_get(self, scheme: str, port: int, host: str, path: str) -> Answer:
+        """Ask the web server on this machine, as a client of `host` would."""
+        import http.client
+        import socket
+
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        try:
+            connection.sock = socket.create_connection(("127.0.0.1", port), 5)
+            if scheme == "https":
+                import ssl
+
+                context = ssl.create_default_context()
+                context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+                connection.sock = context.wrap_socket(connection.sock, server_hostname=host)
+            connection.request("GET", path, headers={"Host": host, "Connection": "close", "User-Agent": "flaskctl"})
+            response = connection.getresponse()
+            body = response.read(1000).decode("utf-8", "ignore")
+            return Answer(response.status, response.headers.get("X-Release", ""), body)
+        except (OSError, http.client.HTTPException) as error:
+            return Answer(0, "", f"{type(error).__name__}: {error}")
+        finally:
+            connection.close()
+
+    def checkpoint(self, name: str) -> None:
+        """Be killed, or hang, where a test wants it; only where root made /run/flaskctl/allow-fault-injection."""
+        assert name in CHECKPOINTS, name
+        wanted = [self.environment().get(f"FLASKCTL_{how}_AT") for how in ("KILL", "HANG")]
+        if name in wanted and self.path(FAULT_INJECTION).exists():
+            if name == wanted[1]:
+                time.sleep(3600)
+            os.kill(self.pid(), signal.SIGKILL)

@@ -1,0 +1,138 @@
+"""Starting, watching and stopping the units of a release, the standby instance of a restart among them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fnmatch import fnmatch
+
+from flaskctl.app import App
+from flaskctl.errors import Refused
+from flaskctl.files import erase, write
+from flaskctl.host import Units
+from flaskctl.plan import State
+from flaskctl.texts import extract_traceback
+from flaskctl.units import specified
+
+SETTLE_SECONDS = 1.0  # how long a release must live after READY before `current` moves to it
+
+
+HANGS = "it was not ready in time (TimeoutStartSec): it hangs at import or in its health check"
+
+
+def started(app: App, units: Sequence[str]) -> tuple[str, str] | None:
+    """Start units and watch them: why one does not live, and what it said; None when all is well."""
+    since = app.host.now()
+    unit, why = start_and_watch(app, units)
+    return (why, extract_traceback(app.host.journal(unit, since))) if why else None
+
+
+def start_standby(app: App, release: str) -> None:
+    """Start a standby instance of a release, from the same unit and on the same socket, under another name."""
+    unit, name = app.unit(release), app.standby_unit(release)
+    texts = "\n".join(app.unit_texts(unit))
+    write(app.passing_units_dir / name, specified(unit, texts, percent="%%"))
+    app.host.systemctl("daemon-reload")
+    app.host.checkpoint("restart-standby")
+    failed = started(app, [name])
+    if failed:
+        end_standbys(app)
+        remedy = f"mend the cause, then flaskctl {app.name} restart"
+        raise Refused(f"{release} would not start anew: {failed[0]}; it goes on as it is", failed[1], remedy)
+
+
+def standbys(app: App) -> list[str]:
+    """Return the units of a restart that is under way, or was cut: the file goes last."""
+    return sorted(path.name for path in app.passing_units_dir.glob(app.standby_unit("*")))
+
+
+def end_standbys(app: App) -> None:
+    for unit in standbys(app):
+        refused = app.host.each("stop", unit)
+        if app.host.up(unit):  # its file stays, so that the next run tries again
+            app.warnings.append(f"{unit} runs on: {refused.get(unit, '')}")
+            continue
+        app.host.systemctl("reset-failed", unit)
+        erase(app.passing_units_dir / unit)
+        app.host.systemctl("daemon-reload")
+
+
+def check_whole(app: App, release: str) -> None:
+    for name in ("app", "environment", "gunicorn.conf.py", "venv/.complete", "venv/bin/python"):
+        path = app.releases_dir / release / name
+        if not path.exists():
+            raise Refused(f"release {release} is damaged: {path} is missing", remedy="run the playbook: it mends it")
+
+
+def open_socket(app: App, state: State, units: Units) -> None:
+    """See that the socket is open before a release starts: without it a release would get no connection."""
+    socket = app.socket_state(units)
+    if socket["active"] and not socket["stale"]:
+        return
+    wrong = "does not listen where it should" if socket["active"] else "is not active"
+    if state.running:
+        what = f"{app.socket} {wrong} while {', '.join(state.running)} runs on it: no release can join"
+        stop = f"systemctl stop {app.socket} '{app.name}@*'"
+        raise Refused(what, remedy=f"an outage of seconds: {stop}; flaskctl {app.name} activate ID")
+    since = app.host.now()
+    app.host.systemctl("stop", app.socket)
+    app.host.systemctl("reset-failed", app.socket)
+    if app.host.systemctl("start", app.socket).rc:
+        said = extract_traceback(app.host.journal(app.socket, since), 5)
+        users = app.host.run(["ss", "-Hltnp", f"sport = :{app.settings().get('port')}"]).out.strip()
+        raise Refused(f"{app.socket} does not start", f"{said}\n{users}".strip(), "is its port taken? ss -ltnp")
+    app.repairs.append(f"started {app.socket}: it {wrong}")
+
+
+def start_and_watch(app: App, units: Sequence[str]) -> tuple[str, str]:
+    """Start units and watch them for a while: the one that does not live on and why, or two empty words."""
+    if not units:
+        return "", ""
+    webs = [unit for unit in units if fnmatch(unit, app.unit("*")) or fnmatch(unit, app.standby_unit("*"))]
+    if app.host.systemctl("start", *units).rc:
+        states = app.host.show(*units)
+        unit = next((unit for unit in units if states.get(unit, {}).get("ActiveState") != "active"), units[0])
+        return unit, "it did not pass its gate" if unit in webs else f"{unit} does not start"
+    pids = {unit: shown.get("MainPID", "0") for unit, shown in app.host.show(*units).items()}
+    children = {unit: app.host.children(int(pids.get(unit, "0"))) for unit in webs}
+    end, died = app.host.now() + SETTLE_SECONDS, ""
+    while app.host.now() < end and not died:
+        app.host.sleep(0.2)
+        lost = (unit for unit, known in children.items() if known - app.host.children(int(pids.get(unit, "0"))))
+        died = next(lost, "")
+    for unit, shown in app.host.show(*units).items():
+        if shown.get("ActiveState") != "active" or shown.get("MainPID", "0") != pids[unit]:
+            return unit, f"{unit} crashed right after it had started"
+    return (died, "a worker died right after it had started") if died else ("", "")
+
+
+def start_timers(app: App, release: str) -> str:
+    """Start the schedules of a release; return which do not run and why, nothing if all is well."""
+    timers = app.processes(release, ".timer")
+    refused, up = app.host.each("start", *timers), app.host.up(*timers)
+    return "; ".join(f"{unit} does not run: {refused.get(unit, '')}" for unit in timers if unit not in up)
+
+
+def drain_off(app: App, releases: Sequence[str]) -> None:
+    """Begin to stop releases: they accept no more, and answer what they have accepted."""
+    for unit in units_of(app, releases):
+        app.host.systemctl("stop", "--no-block", unit)
+
+
+def stop(app: App, releases: Sequence[str]) -> str:
+    """Stop releases with their workers and schedules; what they have accepted is answered first.
+
+    Returns what runs all the same and why, nothing if all is well.
+    """
+    units = units_of(app, releases)
+    refused = app.host.each("stop", *units)
+    left = app.host.up(*units)
+    for unit in units:
+        if unit not in left:
+            app.host.systemctl("reset-failed", unit)
+    return "; ".join(f"{unit} runs on" + (f": {refused[unit]}" if unit in refused else "") for unit in left)
+
+
+def units_of(app: App, releases: Sequence[str]) -> list[str]:
+    """Return the units of releases, in the order in which they are stopped."""
+    kinds = (".timer", ".service")
+    return [x for i in releases for x in (*(p for kind in kinds for p in app.processes(i, kind)), app.unit(i))]

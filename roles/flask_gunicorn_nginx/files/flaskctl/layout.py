@@ -1,0 +1,75 @@
+"""Every path and the name of every unit, and nothing else. What the role knows of them too stands in vars/main.yml."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+APP_NAME = re.compile(r"[a-z][a-z0-9-]{0,30}\Z")
+RELEASE_ID = re.compile(r"[0-9a-f]{12}\Z")
+
+LAUNCHER = "/usr/local/bin/flaskctl"
+ENGINES = "/usr/local/lib/flaskctl"  # one directory for each version that is in use
+SETTINGS = "/etc/flaskctl"
+# what the role made: by path the fingerprint of a file or a link, "directory"; by `user NAME` the account's ids
+RECORD = "/var/lib/flaskfleet/files.json"
+RECORD_LOCK = "/run/flaskfleet/config_files.lock"
+UNITS = "/etc/systemd/system"
+PASSING_UNITS = "/run/systemd/system"  # gone with a reboot
+FAULT_INJECTION = "/run/flaskctl/allow-fault-injection"
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def release_path(app: str, release: str) -> str:
+    """Return the directory of a release, as units and commands name it."""
+    return f"/srv/{app}/releases/{release}"
+
+
+class Layout:
+    """The paths and the names of the units of one app. `at` says where a path of the host is, in a test elsewhere."""
+
+    def __init__(self, at: Callable[[str], Path], name: str) -> None:
+        self.name, self.at = name, at
+        self.base = at(f"/srv/{name}")
+        self.releases_dir, self.venvs_dir = self.base / "releases", self.base / "venvs"
+        self.intent_file, self.rollout_file = self.base / "activating.json", self.base / "rollout.json"
+        self.drained_file, self.page_file = self.base / "drained", self.base / "maintenance.html"  # nginx looks at them
+        self.settings_file = at(f"{SETTINGS}/{name}.json")
+        self.audit_file = at(f"/var/log/flaskctl/{name}.jsonl")
+        self.lock_file, self.build_lock_file = at(f"/run/flaskctl/{name}.lock"), at(f"/run/flaskctl/{name}.build.lock")
+        self.record_file, self.record_lock_file = at(RECORD), at(RECORD_LOCK)
+        self.units_dir, self.passing_units_dir = at(UNITS), at(PASSING_UNITS)
+        self.site_file = at(f"/etc/nginx/sites-available/{name}.conf")
+        self.site_link = at(f"/etc/nginx/sites-enabled/{name}.conf")
+        self.access_logs = (at(f"/var/log/nginx/{name}.access.log"), at(f"/var/log/nginx/{name}.access.log.1"))
+        self.launcher, self.engines_dir = at(LAUNCHER), at(ENGINES)
+        self.socket, self.service = f"{name}.socket", f"{name}.service"  # the service: what starts at boot
+
+    def data_dirs(self, name: str) -> list[Path]:
+        """Return where an app may keep what it writes; the second is systemd's for a user of its own making."""
+        return [self.at(f"/var/lib/{name}"), self.at(f"/var/lib/private/{name}")]
+
+    def unit(self, release: str) -> str:
+        """Return the unit that serves a release."""
+        return f"{self.name}@{release}.service"
+
+    def process_unit(self, process: str, release: str, kind: str = "service") -> str:
+        """Return the unit of one of a release's own processes; kind: service or timer."""
+        return f"{self.name}.{process}@{release}.{kind}"
+
+    def standby_unit(self, release: str) -> str:
+        """Return the unit that serves in place of a release while that is restarted."""
+        return f"{self.name}.twin-{release}.service"
+
+    def trial_unit(self, release: str) -> str:
+        """Return the unit that tries a release on a socket of its own."""
+        return f"{self.name}.try-{release}.service"
+
+    def command_unit(self, pid: object) -> str:
+        """Return the unit of a command that `run` runs, without its suffix."""
+        return f"{self.name}-run-{pid}"
+
+    def unit_patterns(self) -> list[str]:
+        """Return patterns of all units of releases: of the server, of processes, of trials, of a restart."""
+        return [f"{self.name}{end}" for end in ("@*.service", ".*@*", ".try-*.service", ".twin-*.service")]

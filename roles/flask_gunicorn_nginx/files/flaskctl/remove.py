@@ -1,0 +1,132 @@
+"""The command remove: an app leaves the host."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from flaskctl import Json
+from flaskctl.app import App, apps
+from flaskctl.engines import forget_engines
+from flaskctl.errors import Refused
+from flaskctl.files import erase, fingerprint, read_json
+from flaskctl.host import STOPPED
+from flaskctl.layout import ENGINES
+from flaskctl.lock import locked
+from flaskctl.record import on_record, recorded, recorded_name
+
+
+def remove(app: App, purge: bool) -> Json:
+    """Take what the role made of the app off this host, and say what stays; its data goes only with `purge`."""
+    with locked(app):
+        record = read_json(app.record_file) or {}
+        answer: Json = {"removed": [], "left": [], "changed": False}
+        if on_record(app) or f"user {app.name}" in record:
+            answer = remove_recorded(app, record, purge)
+    names = {name.partition(" ")[2] for name in read_json(app.record_file) or {} if name.startswith("user ")}
+    answer["others"] = [name for name in apps(app.host) if name != app.name]
+    answer["data_of"] = sorted(name for name in names if data_of(app, name))
+    if not (answer["others"] or answer["data_of"] or app.dry):
+        forget_engines(app, [ENGINES])  # the role takes them away next
+    done = f"{'would remove' if app.dry else 'removed'} {app.name}" if answer["changed"] else ""
+    left = f"left: {', '.join(answer['left'])}" if answer["left"] else ""
+    return {**answer, "msg": "; ".join(filter(None, [done, left])) or f"{app.name} is not here"}
+
+
+def data_of(app: App, name: str) -> list[Path]:
+    """Return the directories in which an app keeps what it writes."""
+    return [path for path in app.data_dirs(name) if os.path.lexists(path)]
+
+
+def remove_recorded(app: App, record: Mapping[str, str], purge: bool) -> Json:
+    units = [app.socket, app.service]
+    ours, left = made_by_us(app, record), left_alone(app, record)
+    ours += data_of(app, app.name) if purge else []
+    left += [] if purge else [f"{recorded_name(app, path)} (its data)" for path in data_of(app, app.name)]
+    up = [name for name, shown in app.units().items() if shown.get("ActiveState") not in (*STOPPED, None)]
+    user = app.host.account(app.name)
+    known = record.get(f"user {app.name}")
+    account = bool(user) and (str(user) == known if known else user.as_made())  # type: ignore[union-attr]
+    keeps = bool(user) and (not account or (bool(data_of(app, app.name)) and not purge))
+    why = "owns its data" if account else "not made by the role"
+    left += [f"user {app.name} ({why})"] if keeps else []
+    changed = bool(ours or up or (account and not keeps))
+    if changed and not app.dry:
+        app.host.checkpoint("remove-stop")
+        refused = app.host.each("stop", *units, *up)
+        still = app.host.up(*units, *up)
+        if still:
+            raise Refused(
+                f"{', '.join(still)} cannot be stopped, so nothing of {app.name} is removed",
+                "\n".join(filter(None, refused.values())),
+                f"systemctl status {still[0]}",
+            )
+        mounts = [point for path in ours for point in app.host.mounts_below(path)]
+        if mounts:
+            raise Refused(f"{', '.join(mounts)} is mounted in {app.name}", remedy=f"umount {' '.join(mounts)}")
+        app.host.systemctl("disable", *units)
+        app.host.checkpoint("remove-files")
+        for path in ours:
+            erase(path)
+        with contextlib.suppress(OSError):  # somebody keeps something there
+            app.base.rmdir()
+        app.host.systemctl("daemon-reload")
+        app.host.systemctl("reset-failed", f"{app.name}.*", f"{app.name}@*")
+        if account and not keeps:
+            remove_account(app)
+    if not app.dry:  # where nothing was left to change too: what was cut may have come as far as here
+        forget(app, ours, keeps and account)
+        erase(app.build_lock_file)
+        erase(app.lock_file)
+    return {"removed": [recorded_name(app, path) for path in ours], "left": left, "changed": changed}
+
+
+def remove_account(app: App) -> None:
+    done = app.host.run(["userdel", app.name])
+    if app.host.account(app.name):
+        raise Refused(f"the user {app.name} cannot be removed", done.err.strip(), "then run this again")
+
+
+def forget(app: App, gone: Iterable[Path], account: bool) -> None:
+    """Take what was removed out of the record; what was kept for the data that stays is still ours."""
+    with recorded(app) as record:
+        for path in [*gone, app.settings_file]:
+            if not os.path.lexists(path):
+                record.pop(recorded_name(app, path), None)
+        record.pop(f"user {app.name}", None)
+        if account:
+            record[f"user {app.name}"] = str(app.host.account(app.name))
+            record.update({recorded_name(app, path): "directory" for path in data_of(app, app.name)})
+
+
+def made_by_us(app: App, record: Mapping[str, str]) -> list[Path]:
+    """Return what stands of the app that the role or flaskctl made, the settings last: by them the app is known."""
+    names = ("releases", "venvs", "current", "previous", "activating.json", "rollout.json", "drained")
+    found = [app.base / name for name in (*names, "maintenance.html")]
+    found += [path for path in app.base.glob(".*.new")]
+    found += [path for path in app.units_dir.glob(f"{app.name}[.@]*") if is_release_unit(app, path)]
+    found += [path for path in app.passing_units_dir.glob(app.standby_unit("*"))]
+    units = [app.units_dir / unit for unit in (app.socket, app.service, app.unit(""))]
+    found += [path for path in units if as_recorded(app, path, record)]
+    found += [app.audit_file]
+    found += [app.settings_file] if recorded_name(app, app.settings_file) in record else []
+    return [path for path in found if os.path.lexists(path)]
+
+
+def left_alone(app: App, record: Mapping[str, str]) -> list[str]:
+    """Return what stands under the app's name and stays: not made by the role, or changed by somebody."""
+    ours = set(made_by_us(app, record))
+    known = [*app.units_dir.glob(f"{app.name}[.@]*"), *app.base.glob("*")]
+    return [f"{recorded_name(app, path)} (not as the role made it)" for path in sorted(known) if path not in ours]
+
+
+def as_recorded(app: App, path: Path, record: Mapping[str, str]) -> bool:
+    return record.get(recorded_name(app, path)) == fingerprint(path)
+
+
+def is_release_unit(app: App, path: Path) -> bool:
+    """Return whether flaskctl wrote it with a release: a unit of one, or the directory of its drop-in."""
+    return bool(re.fullmatch(rf"{app.name}(\.[a-z0-9-]+)?@[0-9a-f]{{12}}\.(service|timer)(\.d)?", path.name))

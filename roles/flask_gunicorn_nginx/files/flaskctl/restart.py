@@ -1,0 +1,65 @@
+"""The command restart: fresh processes for the current release."""
+
+from __future__ import annotations
+
+from flaskctl import Json
+from flaskctl.app import App
+from flaskctl.errors import Refused
+from flaskctl.instances import check_whole, end_standbys, open_socket, standbys, start_standby, started
+from flaskctl.lock import locked, renew
+from flaskctl.recover import recover
+from flaskctl.verify import VERIFY_SECONDS, ask, has_site
+
+
+def restart(app: App, holder: Json | None = None) -> Json:
+    """Give the current release fresh processes, and no request a wait: a twin serves on the socket meanwhile."""
+    settings = app.settings()
+    with locked(app, holder):
+        renew(app, holder)
+        recover(app)
+        units = app.units()
+        state = app.state(units)
+        release = state.current
+        if not release:
+            raise Refused(f"{app.name} has no current release", remedy=f"flaskctl {app.name} activate ID")
+        answer: Json = {"id": release, "changed": True, "repairs": app.repairs}
+        if app.dry:
+            return {**answer, "msg": f"would restart {release}"}
+        began = app.host.now()
+        check_whole(app, release)
+        open_socket(app, state, units)
+        if release in state.active:
+            start_standby(app, release)
+            app.host.checkpoint("restart-first")
+            refused = app.host.each("stop", app.unit(release))
+            if app.host.up(app.unit(release)):
+                raise Refused(
+                    f"{app.unit(release)} does not stop; it and its twin serve",
+                    "\n".join(refused.values()),
+                    f"mend the cause, then flaskctl {app.name} restart",
+                )
+        app.host.checkpoint("restart-again")
+        failed = started(app, [app.unit(release)])
+        if failed:
+            what = f"{release} does not start again: {failed[0]}" + ("; its twin serves" if standbys(app) else "")
+            raise Refused(what, failed[1], f"mend the cause, then flaskctl {app.name} restart")
+        app.host.checkpoint("restart-done")
+        end_standbys(app)
+        workers = app.processes(release, ".service")
+        before = app.host.show(*workers) if workers else {}
+        refused = app.host.each("restart", *workers)
+        after = app.host.show(*workers) if workers else {}
+        same = [
+            unit
+            for unit in workers
+            if unit in refused or after.get(unit, {}).get("MainPID") == before.get(unit, {}).get("MainPID", "0")
+        ]
+        app.audit("restart", release, **({"still": f"{', '.join(same)} is as before"} if same else {}))
+        if same:
+            what = f"{release} runs anew, but {', '.join(same)} could not be restarted"
+            raise Refused(what, "\n".join(refused.values()), f"systemctl status {same[0]}")
+        wrong = ask(app, settings["verify"], release, VERIFY_SECONDS)[1] if has_site(app, settings) else ""
+        if wrong:
+            raise Refused(f"{release} runs anew, but through nginx: {wrong}", remedy="nginx -t; systemctl status nginx")
+        seconds = round(app.host.now() - began, 2)
+        return {**answer, "seconds": seconds, "msg": f"restarted {release}, in {seconds:.1f} s"}

@@ -1,0 +1,78 @@
+"""The commands that hand over to something else: run, start, logs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from flaskctl import Json
+from flaskctl.app import App
+from flaskctl.errors import Refused, Usage
+from flaskctl.layout import PATH, release_path
+from flaskctl.units import run_argv
+
+
+def logs(app: App, follow: bool, lines: int, capture: bool) -> Json:
+    app.settings()
+    units = [*app.unit_patterns(), app.service, app.socket]
+    argv = ["journalctl", "--no-pager", f"--lines={lines}", *(f"--unit={unit}" for unit in units)]
+    if capture:
+        return {"lines": app.host.run([*argv, "--output=short-iso"]).out.splitlines(), "msg": ""}
+    app.host.become([*argv, "--follow"] if follow else argv)
+    return {"msg": ""}
+
+
+def run_command(app: App, command: Sequence[str], wanted: str | None, tty: bool, capture: bool) -> Json:
+    """Run a command as the release runs: its user, sandbox, environment, credentials. `rc` is the command's."""
+    app.settings()
+    if not command:
+        raise Usage("run wants a command", remedy=f"flaskctl {app.name} run -- flask db upgrade")
+    if not app.host.is_root():
+        raise Refused("this enters the app's sandbox, and needs root", remedy=f"sudo {app.said}")
+    release = app.find(wanted) if wanted else app.linked("current")
+    if not release:
+        raise Refused(f"{app.name} has no current release", remedy="run --release ID -- COMMAND")
+    unit, name = app.unit(release), app.command_unit(app.host.pid())
+    words = [executable(app, release, command[0]), *command[1:]]
+    argv = run_argv(unit, app.unit_texts(unit), app.host.systemd_version(), words, name, tty)
+    try:
+        if capture:
+            done = app.host.run(argv)
+            found = {"rc": done.rc, "stdout": done.out, "stderr": done.err, "msg": done.out.strip()}
+        else:
+            found = {"rc": app.host.attached(argv), "msg": ""}
+    except KeyboardInterrupt:
+        app.host.systemctl("stop", f"{name}.service")
+        raise
+    return {"id": release, "changed": True, **found}
+
+
+def executable(app: App, release: str, word: str) -> str:
+    """Return the path of a command: systemd-run would look in its own PATH, not in the virtualenv."""
+    home = release_path(app.name, release)
+    if "/" in word:
+        return os.path.join(f"{home}/app", word)
+    for directory in f"{home}/venv/bin:{PATH}".split(":"):
+        if os.access(app.at(f"{directory}/{word}"), os.X_OK):
+            return f"{directory}/{word}"
+    raise Refused(f"there is no command {word} in release {release}", remedy=f"looked in {home}/venv/bin:{PATH}")
+
+
+def start(app: App) -> Json:
+    """Start the current release: at boot, and on the first connection after a stop. Takes no lock."""
+    app.settings()
+    current = app.linked("current")
+    if not current:
+        current = app.last_activated()
+        if not current:
+            app.host.sleep(2)  # the socket asks again at once while a client waits: do not let it spin
+            raise Refused(f"{app.name} has no current release to start", remedy=f"flaskctl {app.name} activate ID")
+        app.warnings.append(f"the link `current` is missing: starting {current}, which was activated last")
+    units = [app.unit(current), *app.processes(current, ".service"), *app.processes(current, ".timer")]
+    # one by one: a schedule that systemd cannot load must not keep the site down
+    done = {unit: app.host.systemctl("start", "--no-block", unit) for unit in units}
+    refused = [unit for unit in units if done[unit].rc]
+    if refused:
+        detail = "\n".join(done[unit].err.strip() for unit in refused)
+        raise Refused(f"{', '.join(refused)} cannot be started", detail, f"flaskctl {app.name} status")
+    return {"id": current, "changed": True, "msg": f"starting {current}"}

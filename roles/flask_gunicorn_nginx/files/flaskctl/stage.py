@@ -1,0 +1,179 @@
+"""The command stage: a release comes to this host, whole, tried, and beside what serves."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO
+
+from flaskctl import Json
+from flaskctl.app import App
+from flaskctl.archive import unpack
+from flaskctl.build import build, check_schedules
+from flaskctl.damage import find_damage, sound_copy
+from flaskctl.errors import Refused, Usage
+from flaskctl.files import read_json, read_text, stream_sha256, write_json
+from flaskctl.instances import HANGS
+from flaskctl.lock import acquire, locked
+from flaskctl.record import record_account
+from flaskctl.recover import recover
+from flaskctl.release import SHA256, Config, changes, credentials_drop_in, parse_config, release_id
+from flaskctl.texts import extract_traceback, utc
+from flaskctl.units import try_argv
+from flaskctl.verify import serves
+
+
+def stage(
+    app: App,
+    archive: Path | IO[bytes] | None,
+    config_text: str | None,
+    sha256: str | None,
+    how: str | None = None,
+    holder: Json | None = None,
+) -> Json:
+    """Make the release stand on this host, whole and sound. Nothing that is served changes.
+
+    `how`: start it too, on a socket of its own: "import" to see that it starts, "health" to ask its health path.
+    """
+    app.settings()
+    if sha256 and not SHA256.match(sha256):
+        raise Usage("--sha256 wants 64 hex digits")
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(locked(app, holder))
+        recover(app)
+        app.host.give_way()
+        current = app.linked("current")
+        kept = read_text(app.releases_dir / str(current) / "config.json")
+        config = config_to_stage(app, config_text, kept)
+        file = stack.enter_context(open(archive, "rb")) if isinstance(archive, Path) else archive
+        name = str(archive) if isinstance(archive, Path) else "the archive"
+        sha256 = checked(file, name, sha256) or (app.manifest(current) or {}).get("archive_sha256")
+        if not sha256:
+            raise Usage(f"{app.name} has no current release: which archive?", remedy="stage ARCHIVE --config FILE")
+        release = release_id(sha256, config)
+        if release != current or (read_json(app.rollout_file) or {}).get("id") == (holder or {}).get("id"):
+            acquire(app, holder)
+        answer = stage_release(app, release, sha256, config, file, os.path.basename(name))
+        record_account(app)
+        if release != current:
+            if kept:
+                with contextlib.suppress(Refused):  # one that an older flaskctl wrote
+                    answer["diff"] = changes(parse_config(kept), config)
+            if how and answer["staged"] and not app.dry:
+                answer["changed"] = try_out(app, release, config, how) or answer["changed"]
+        answer["lease"] = read_json(app.rollout_file)
+        answer["tried"] = bool(tried(app, release))
+        answer["verified"] = release in answer["active"] and serves(app, release)
+        return answer
+
+
+def config_to_stage(app: App, text: str | None, kept: str | None) -> Config:
+    """Return the configuration that was given, or that of the current release for a person who gives none."""
+    if text is not None:
+        return parse_config(text)
+    if kept is None:
+        raise Usage(f"{app.name} has no current release to take the configuration from", remedy="give --config")
+    notes = {"by": app.host.who(), "from": app.host.node_name()}
+    return dataclasses.replace(parse_config(kept), notes=notes)
+
+
+def checked(file: IO[bytes] | None, name: str, sha256: str | None) -> str | None:
+    """Return the checksum of the archive, where there is one; refuse it when it is another than was said."""
+    if file is None:
+        return sha256
+    found = stream_sha256(file)
+    file.seek(0)
+    if sha256 and sha256 != found:
+        raise Refused(f"{name} is corrupt: its sha256 is {found}, not {sha256}", remedy="send it again")
+    return found
+
+
+def tried(app: App, release: str) -> str:
+    return str((read_json(app.releases_dir / release / "tried.json") or {}).get("how", ""))
+
+
+def try_out(app: App, release: str, config: Config, how: str) -> bool:
+    """Start a release in its own sandbox, without its socket, for its own gate to judge; False: that was done."""
+    if tried(app, release) in (how, "health"):
+        return False
+    if "FLASKFLEET_TRY" not in config.gunicorn_conf:  # of a release that an older role configured
+        app.warnings.append(f"{release} cannot be tried: its gunicorn.conf.py knows no other socket than the shared")
+        return False
+    unit, name = app.unit(release), app.trial_unit(release)
+    texts = [config.service, credentials_drop_in(app.name, release, config.credentials)]
+    app.host.checkpoint("try-start")
+    since = app.host.now()
+    try:
+        done = app.host.run(try_argv(unit, texts, app.host.systemd_version(), name, how))
+        result = app.host.show(name).get(name, {}).get("Result", "success") if done.rc else ""
+        app.host.checkpoint("try-stop")
+    finally:
+        app.host.systemctl("stop", name)
+    if done.rc:
+        detail = extract_traceback(app.host.journal(name, since))
+        app.host.systemctl("reset-failed", name)
+        if result == "success":  # it was not even started
+            raise Refused(f"release {release} of {app.name} could not be tried", done.err.strip())
+        why = HANGS if result == "timeout" else "it does not pass its gate"
+        app.mark_refused(release, why)
+        raise Refused(f"release {release} of {app.name} is refused: {why}; nothing was switched", detail)
+    write_json(app.releases_dir / release / "tried.json", {"when": utc(app.host.now()), "how": how})
+    return True
+
+
+def stage_release(app: App, release: str, sha256: str, config: Config, file: IO[bytes] | None, file_name: str) -> Json:
+    """Make a release, or mend it, and say what was done or would be."""
+    python = app.host.python_version(config.python)
+    manifest = app.manifest(release)
+    damage, foreign = find_damage(app, release, manifest, config, python) if manifest else ([], [])
+    app.warnings += [f"{path} was not deployed; it stays as long as something runs from there" for path in foreign]
+    todo = manifest is None or bool(damage)
+    if manifest is None:
+        check_schedules(app, config)
+    like = sound_copy(app, sha256) if todo and file is None else None
+    needed = todo and file is None and like is None
+    key, built = (manifest or {}).get("venv"), False
+    if todo and not needed and not app.dry:
+        key, built = build(app, release, sha256, config, python, code_from(file, file_name, like), damage)
+    if not app.dry and not needed:
+        app.repairs += damage
+    units = app.units()
+    return {
+        "id": release,
+        **app.where(app.state(units), units),
+        "changed": bool(app.repairs) or (todo and (app.dry or not needed)),
+        "staged": manifest is not None or (todo and not needed and not app.dry),
+        "archive_needed": needed,
+        "repairs": damage if app.dry else app.repairs,
+        "releases": [item.id for item in app.releases()],
+        "python": python,
+        "venv": {"key": key, "built": built},
+        "msg": said(app, release, manifest is not None, damage, needed),
+    }
+
+
+def code_from(file: IO[bytes] | None, name: str, like: Path | None) -> Callable[[Path], None]:
+    """Return what puts the code in a directory: from the archive, or from a release that has the same."""
+
+    def fill(code: Path) -> None:
+        if file is None:
+            shutil.copytree(str(like), code, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            code.mkdir()
+            unpack(file, name, code)
+
+    return fill
+
+
+def said(app: App, release: str, there: bool, damage: Sequence[str], needed: bool) -> str:
+    """Return what came of it, in words."""
+    if needed:
+        return f"{release} needs its archive"
+    if not there:
+        return f"{'would stage' if app.dry else 'staged'} {release}"
+    mended = f", {'would mend' if app.dry else 'mended'}: {', '.join(damage)}" if damage else ""
+    return f"{release} is staged{mended}"

@@ -1,0 +1,179 @@
+"""The one way that traffic moves from a release to another: start, prove, switch, prove, drain."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+from flaskctl import Json
+from flaskctl.app import App
+from flaskctl.errors import Refused
+from flaskctl.files import erase, link, sync_directory, write_json
+from flaskctl.instances import (
+    HANGS,
+    check_whole,
+    drain_off,
+    end_standbys,
+    open_socket,
+    start_and_watch,
+    start_timers,
+    stop,
+)
+from flaskctl.plan import Intent, State, plan_activation
+from flaskctl.texts import extract_traceback, utc
+from flaskctl.verify import VERIFY_SECONDS, ask, has_site, verify
+
+
+def switch_to(app: App, release: str, how: str, settings: Json) -> Json:
+    """Start, prove, switch, prove, drain: the whole switch of a host is here and in finish()."""
+    units = app.units()
+    state = app.state(units)
+    plan = plan_activation(state, release)
+    answer: Json = {"id": release, "from": state.current, "repairs": app.repairs}
+    if app.dry or not any(plan):
+        return {**answer, **nothing_moves(app, state, release, how, any(plan), settings)}
+    began = app.host.now()
+    check_whole(app, release)
+    open_socket(app, state, units)
+    intent = Intent(release, state.current, state.previous, how, utc(began))
+    app.host.checkpoint("intent")
+    try:
+        write_json(app.intent_file, intent.as_json())
+    except OSError as error:  # a rollback must go on a full disk too; a recovery can do without
+        app.warnings.append(f"do not interrupt this: {error}")
+    if plan.start:
+        gate(app, release, state)
+    try:
+        move_links(app, intent)
+    except OSError:
+        restore_links(app, intent)
+        left = stop(app, [release] if plan.switch else [])
+        app.warnings += [left] if left else []
+        erase(app.intent_file)
+        raise
+    finish(app, intent, settings)
+    after, seconds = app.state(), app.host.now() - began
+    answer.update(current=after.current, previous=after.previous, active=list(after.active), changed=True)
+    done = "rolled back to" if how == "rollback" else "activated"
+    origin = f", from {state.current}" if plan.switch and state.current else ""
+    return {**answer, "seconds": round(seconds, 2), "msg": f"{done} {release}{origin}, in {seconds:.1f} s"}
+
+
+def finish(app: App, intent: Intent, settings: Json) -> None:
+    """From the switch to the end: ask through nginx, drain the others, and forget the intent.
+
+    nginx keeps connections to the old instance open for as long as that accepts requests on them. So whether nginx
+    answers at all is asked before the drain, and whether it is this release that answers once the drain has begun.
+    """
+    app.host.checkpoint("verify")
+    address = settings.get("verify") if has_site(app, settings) else None
+    others = [release for release in app.state().running if release != intent.to]
+    if address and others:
+        prove(app, intent, address, None)
+    app.host.checkpoint("drain")
+    end_standbys(app)
+    drain_off(app, others)
+    if address:
+        prove(app, intent, address, intent.to)
+    app.host.checkpoint("timers")
+    idle = start_timers(app, intent.to)
+    app.host.checkpoint("drained")
+    left = stop(app, others)
+    erase(app.releases_dir / intent.to / "refused.json")
+    app.host.checkpoint("audit")
+    more = {"was": intent.origin, "began": intent.began, "still": "; ".join(filter(None, [left, idle]))}
+    app.audit(intent.how, intent.to, **{key: value for key, value in more.items() if value})
+    app.host.checkpoint("done")
+    erase(app.intent_file)
+    sync_directory(app.base)
+    if left:
+        what = f"{intent.to} is current and serves, but beside it {left}: users meet both"
+        raise Refused(what, remedy=f"stop it, then flaskctl {app.name} activate {intent.to}")
+    if idle:
+        raise Refused(f"{intent.to} is current and serves, but {idle}", remedy=f"flaskctl {app.name} status")
+
+
+def nothing_moves(app: App, state: State, release: str, how: str, would: bool, settings: Json) -> Json:
+    """Return the answer where nothing is to be done, or only said; what serves is proven all the same."""
+    said = f"would {how}: {release}" if would else f"{release} is current and serves"
+    if not app.dry and has_site(app, settings):
+        said = str(verify(app, release)["msg"])
+    where = {"current": state.current, "previous": state.previous, "active": list(state.active)}
+    return {**where, "changed": would or bool(app.repairs), "msg": said}
+
+
+def gate(app: App, release: str, state: State) -> None:
+    """Start the release beside the one that serves; `systemctl start` succeeds when each worker is healthy."""
+    web, workers = app.unit(release), app.processes(release, ".service")
+    if any(shown.get("NeedDaemonReload") == "yes" for shown in app.host.show(web, *workers).values()):
+        app.host.systemctl("daemon-reload")
+    app.host.checkpoint("start")
+    since = app.host.now()
+    # workers first: the web part answers users from its READY on, so all that can refuse a release comes before
+    unit, why = start_and_watch(app, workers)
+    if not why:
+        unit, why = start_and_watch(app, [web, *workers])
+    app.host.checkpoint("started")
+    if why:
+        refuse(app, release, state, unit, since, why)
+
+
+def refuse(app: App, release: str, state: State, unit: str, since: float, why: str) -> NoReturn:
+    """Stop a release that failed its gate, mark it, and let it speak for itself."""
+    if app.host.show(unit).get(unit, {}).get("Result") == "timeout":
+        why = HANGS
+    detail = extract_traceback(app.host.journal(unit, since))
+    if release == state.current:  # nothing else is there to serve: systemd goes on trying
+        erase(app.intent_file)
+        raise Refused(f"the current release {release} does not start: {why}", detail, f"flaskctl {app.name} rollback")
+    left = stop(app, [release])
+    app.mark_refused(release, why)
+    erase(app.intent_file)
+    serves = f"{', '.join(state.active)} goes on serving" if state.active else "nothing serves"
+    serves += f"; {left}" if left else ""
+    raise Refused(f"release {release} of {app.name} is refused: {why}; {serves}", detail)
+
+
+def move_links(app: App, intent: Intent) -> None:
+    """Move `current`, and `previous` after it: by `current` a recovery knows which side of the switch it is on."""
+    app.host.checkpoint("current")
+    if app.linked("current") != intent.to:
+        link(app.base / "current", f"releases/{intent.to}")
+    app.host.checkpoint("previous")
+    if intent.origin and intent.origin != intent.to and app.linked("previous") != intent.origin:
+        link(app.base / "previous", f"releases/{intent.origin}")
+
+
+def prove(app: App, intent: Intent, address: Json, release: str | None) -> None:
+    """Ask through nginx for an answer of this release, or of any. Where none comes, go back, and prove that."""
+    answer, wrong = ask(app, address, release, VERIFY_SECONDS)
+    if not wrong:
+        return
+    origin = intent.origin if intent.origin != intent.to and app.manifest(intent.origin) else None
+    look = "nginx -t; systemctl status nginx"
+    if not origin:
+        erase(app.intent_file)
+        raise Refused(f"release {intent.to} runs, but through nginx: {wrong}", answer.body, look)
+    refused = app.host.each("start", app.unit(origin), *app.processes(origin, ".service"))
+    if app.unit(origin) in refused:
+        erase(app.intent_file)
+        raise Refused(f"{wrong}; and {origin} does not start again, so {intent.to} stays", answer.body, look)
+    restore_links(app, intent)
+    idle = start_timers(app, origin)
+    left = stop(app, [intent.to])
+    erase(app.intent_file)
+    also = "".join(f"; {what}" for what in (left, idle, *(f"{unit} does not start" for unit in refused)) if what)
+    if ask(app, address, origin, VERIFY_SECONDS)[1]:
+        what = f"neither {intent.to} nor {origin} answers through nginx, {origin} is current again: {wrong}{also}"
+        raise Refused(what, answer.body, f"no release is the cause: {look}")
+    app.mark_refused(intent.to, wrong)
+    what = f"release {intent.to} of {app.name} is refused: {wrong}; {origin} serves again, proven through nginx"
+    raise Refused(what + also, answer.body)
+
+
+def restore_links(app: App, intent: Intent) -> None:
+    """Put the links back as they were before the activation."""
+    for name, release in (("current", intent.origin), ("previous", intent.previous)):
+        if not app.manifest(release):
+            erase(app.base / name)
+        elif app.linked(name) != release:
+            link(app.base / name, f"releases/{release}")

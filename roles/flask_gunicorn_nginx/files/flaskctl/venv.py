@@ -1,0 +1,128 @@
+"""A virtualenv is made for a source: pip, Gunicorn, and the project itself. The only room that knows pip."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import re
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO
+
+from flaskctl.app import App
+from flaskctl.errors import Refused
+from flaskctl.files import FULL, erase, write, write_json
+from flaskctl.layout import PATH
+from flaskctl.release import Config
+from flaskctl.requirements import Dependencies, pip_remedy, venv_key, without
+from flaskctl.texts import utc
+
+
+def venv_sound(app: App, key: str, python: str) -> bool:
+    venv = app.venvs_dir / key
+    if not (venv / ".complete").exists():
+        return False
+    done = app.host.run([str(venv / "bin" / "python"), "-I", "-c", "import sys; print('%d.%d' % sys.version_info[:2])"])
+    return done.rc == 0 and done.out.strip() == python
+
+
+def ensure_venv(app: App, tree: Path, source: Dependencies, config: Config, python: str) -> tuple[str, bool]:
+    """Return the key of the virtualenv for this source, and whether it had to be built.
+
+    It is built in place, for its scripts hold its path; `.complete`, written last, says that it is whole.
+    """
+    app.warnings += [source.warning] if source.warning else []
+    if source.server and not config.server_requirements:
+        raise Refused("the source names no gunicorn", remedy="add gunicorn[gevent], or give server_requirements")
+    base = venv_key(python, app.host.machine(), source, config.server_requirements)
+    names = [base, *(f"{base}.{number}" for number in range(2, 100))]
+    sound = next((name for name in names if venv_sound(app, name, python)), None)
+    if sound:
+        return sound, False
+    # a damaged one is not taken from under what runs from it: the next name is built, and the release's link moves
+    users = {(app.manifest(release) or {}).get("venv") for release in app.in_use()}
+    key = next(name for name in names if name not in users or not (app.venvs_dir / name).exists())
+    venv = app.venvs_dir / key
+    # pip inherits this second lock: where flaskctl was killed it may be writing still
+    with open(app.build_lock_file, "a", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            app.host.checkpoint("venv")
+            erase(venv)
+            venv.mkdir(parents=True)
+            tool(app, [config.python, "-m", "venv", str(venv)], config, tree, lock, "no virtualenv could be made")
+            app.host.checkpoint("dependencies")
+            install(app, venv, tree, source, config, lock)
+            app.host.checkpoint("venv-complete")
+            app.host.sync()
+            write_json(venv / ".complete", {"key": key, "when": utc(app.host.now())})
+        except BaseException:
+            with contextlib.suppress(OSError):
+                erase(venv)
+            raise
+    return key, True
+
+
+def install(app: App, venv: Path, tree: Path, source: Dependencies, config: Config, lock: IO[str]) -> None:
+    """Install what the source wants, then Gunicorn if it names none, then see whether all that fits together."""
+
+    def pip(what: str, *words: str) -> None:
+        tool(app, [str(venv / "bin" / "python"), "-I", "-m", "pip", *words], config, tree, lock, what)
+
+    if source.file:
+        hashes = ["--require-hashes"] if source.hashed else []
+        pip(f"{source.file} could not be installed", "install", *hashes, "-r", source.file)
+    else:  # install the project to get what it names, then take the project itself out: it belongs to the release
+        copy = venv / ".build"
+        shutil.copytree(tree, copy, symlinks=True)
+        pip("the project's dependencies could not be installed", "install", str(copy))
+        pip("the project could not be taken out again", "uninstall", "-y", *installed(app, venv, str(copy)))
+        erase(copy)
+    rest = without(config.server_requirements, installed(app, venv)) if source.server else ""
+    if rest:
+        file = venv / ".server.txt"
+        write(file, rest)
+        pip("Gunicorn could not be installed", "install", "--require-hashes", "--no-deps", "-r", str(file))
+        erase(file)
+    pip("the requirements do not fit together", "check")
+
+
+def installed(app: App, venv: Path, origin: str = "") -> list[str]:
+    """Return the names of the packages in a virtualenv; with `origin`, of those installed from that directory."""
+    script = (
+        "import importlib.metadata, sys\n"
+        "for found in importlib.metadata.distributions():\n"
+        "    if sys.argv[1] in (found.read_text('direct_url.json') or ''): print(found.metadata['Name'])\n"
+    )
+    return app.host.run([str(venv / "bin" / "python"), "-I", "-c", script, origin]).out.split()
+
+
+def install_site(app: App, work: Path, key: str, config: Config, like: Path | None) -> None:
+    """Put the project itself into the release: so releases with the same lock file share one virtualenv."""
+    if like and (like.parent / "site").is_dir() and (app.manifest(like.parent.name) or {}).get("venv") == key:
+        skip = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(like.parent / "site", work / "site", symlinks=True, ignore=skip)
+        return
+    copy = work / ".build"  # setuptools writes into the source it builds
+    shutil.copytree(work / "app", copy, symlinks=True)
+    argv = [str(work / "venv" / "bin" / "python"), "-I", "-m", "pip", "install", "--no-deps", "--target"]
+    tool(app, [*argv, str(work / "site"), str(copy)], config, work, None, "the project could not be installed")
+    erase(copy)
+
+
+def tool(app: App, argv: Sequence[str], config: Config, cwd: Path, lock: IO[str] | None, what: str) -> None:
+    """Run one tool of the build, in an environment of our own: of host and caller only the proxy counts."""
+    given = app.host.environment().items()
+    environment = {k: v for k, v in given if k.lower() in ("http_proxy", "https_proxy", "no_proxy")}
+    environment.update(PATH=PATH, HOME="/nonexistent", LANG="C.UTF-8", PIP_CONFIG_FILE="/dev/null", PIP_NO_INPUT="1")
+    environment.update(PIP_NO_CACHE_DIR="1", PIP_DISABLE_PIP_VERSION_CHECK="1", PIP_PROGRESS_BAR="off")
+    environment.update(PIP_ROOT_USER_ACTION="ignore", PIP_RETRIES="3", PIP_TIMEOUT="20")
+    environment.update({"PIP_INDEX_URL": config.index_url} if config.index_url else {})
+    environment.update({"PIP_CERT": config.ca_bundle} if config.ca_bundle else {})
+    done = app.host.run(argv, env=environment, cwd=cwd, pass_fds=[lock.fileno()] if lock else [])
+    if done.rc:
+        output = re.sub(r"(https?://)[^/@\s]+@", r"\1****@", f"{done.out}\n{done.err}".strip())
+        lines = [line for line in output.splitlines() if line and not line.startswith("Looking in")]
+        full = app.host.free_bytes(app.venvs_dir) < 16 * 1024**2
+        raise Refused(what, "\n".join(lines[-25:]), FULL if full else pip_remedy(output))

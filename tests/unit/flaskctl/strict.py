@@ -1,0 +1,157 @@
+"""What the programs of a host take, word by word: a call that they would refuse is an error of the test.
+
+Nobody agrees to anything here. A new verb, option, property or name of a unit is written down first, and the contract
+tests (tests/integration/default/test_host_contract.py) hold the real programs to the same words.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+
+ID = r"[0-9a-f]{12}"
+UNIT = re.compile(
+    r"nginx\.service|(?P<app>[a-z][a-z0-9-]{0,30})(?:"
+    rf"\.socket|\.service|@{ID}\.service|\.[a-z][a-z0-9-]*@{ID}\.(?:service|timer)"
+    rf"|\.(?:try|twin)-{ID}\.service|-run-\d+(?:\.service)?)\Z"
+)
+PATTERN = re.compile(r"[a-z][a-z0-9-]*(?:@\*\.service|\.\*@\*|\.(?:try|twin)-\*\.service|-run-\*\.service)\Z")
+RESET_PATTERN = re.compile(r"[a-z][a-z0-9-]*(?:\.|@)\*\Z")
+UNIT_PROPERTIES = {
+    *("Id", "LoadState", "LoadError", "ActiveState", "Result", "UnitFileState", "MainPID", "NeedDaemonReload"),
+}
+# by verb: its options, and what it may be given the names of
+SYSTEMCTL = {
+    "daemon-reload": (set(), None),
+    "disable": (set(), UNIT),
+    "reset-failed": (set(), (UNIT, RESET_PATTERN)),
+    "restart": (set(), UNIT),
+    "show": ({"--property"}, (UNIT, PATTERN)),
+    "start": ({"--no-block"}, UNIT),
+    "stop": ({"--no-block"}, UNIT),
+}
+# of [Service], that a transient unit may be given
+SERVICE_PROPERTIES = {
+    *("AmbientCapabilities", "BindPaths", "BindReadOnlyPaths", "CapabilityBoundingSet", "Environment"),
+    *("EnvironmentFile", "ExecPaths", "Group", "IPAddressAllow", "IPAddressDeny", "KillMode", "KillSignal"),
+    *("LimitNOFILE", "LoadCredential", "MemoryMax", "Nice", "NoExecPaths", "NoNewPrivileges", "NotifyAccess"),
+    *("PrivateIPC", "PrivateTmp", "ProtectSystem", "RuntimeDirectory", "RuntimeDirectoryPreserve"),
+    *("SocketBindAllow", "SocketBindDeny", "StateDirectory", "StateDirectoryMode", "TemporaryFileSystem"),
+    *("TimeoutStartSec", "TimeoutStopSec", "Type", "UMask", "User", "WatchdogSec", "WorkingDirectory"),
+}
+JOURNALCTL = (
+    *(r"--no-pager", r"-q", r"-o cat", r"--since=@\d+\.\d{6}", r"_SYSTEMD_UNIT=\S+", r"-u \S+", r"--sync"),
+    *(r"--lines=\d+", r"--unit=\S+", r"--output=short-iso", r"--follow"),
+)
+PIP = (
+    *(r"install(?: --require-hashes)?(?: --no-deps)? -r \S+", r"install \S+", r"uninstall -y(?: \S+)*", r"check"),
+    r"install --no-deps --target \S+ \S+",
+)
+
+
+class Refused(AssertionError):
+    """The real program would not take this."""
+
+
+def refuse(argv: Sequence[str], what: str) -> None:
+    raise Refused(f"{what}: {' '.join(argv)}")
+
+
+def check(argv: Sequence[str], systemd: int) -> None:
+    """Raise Refused for a call that no host would carry out."""
+    program = argv[0].rpartition("/")[2]
+    if "-m" in argv[:3] and argv[argv.index("-m") + 1] == "venv":
+        program = "venv"
+    known = CHECKS.get(program)
+    if known is None:
+        refuse(argv, f"{program} is no program that flaskctl may call")
+    else:
+        known(argv, systemd)
+
+
+def systemctl(argv: Sequence[str], systemd: int) -> None:
+    if list(argv[1:]) == ["--version"]:
+        return
+    verb, words = argv[1], list(argv[2:])
+    if verb not in SYSTEMCTL:
+        refuse(argv, f"Unknown command verb {verb}")
+    options, kinds = SYSTEMCTL[verb]
+    cut = words.index("--") if "--" in words else len(words)
+    given = [word for word in words[:cut] if word.startswith("-")]
+    names = [word for word in words[:cut] if not word.startswith("-")] + words[cut + 1 :]
+    for option in given:
+        if option.partition("=")[0] not in options:
+            refuse(argv, f"unrecognized option {option}")
+    if verb == "show":
+        asked = set(next(word for word in given if word.startswith("--property=")).partition("=")[2].split(","))
+        if asked - UNIT_PROPERTIES:
+            refuse(argv, f"no property of a unit: {asked - UNIT_PROPERTIES}")
+    allowed = kinds if isinstance(kinds, tuple) else (kinds,)
+    for name in names:
+        if not any(kind and kind.match(name) for kind in allowed):
+            refuse(argv, f"no name of a unit that {verb} is given: {name}")
+    if bool(names) != (kinds is not None):
+        refuse(argv, "Too few arguments" if kinds else "Too many arguments")
+
+
+def journalctl(argv: Sequence[str], systemd: int) -> None:
+    line = " ".join(argv[1:])
+    if not re.fullmatch(f"(?:(?:{'|'.join(JOURNALCTL)})(?: |$))+", line):
+        refuse(argv, "unrecognized option")
+
+
+def systemd_run(argv: Sequence[str], systemd: int) -> None:
+    cut = list(argv).index("--")
+    plain = {"--quiet", "--wait", "--collect", "--pty", "--pipe"}
+    plain |= {"--expand-environment=no"} if systemd >= 254 else set()
+    for word in argv[1:cut]:
+        option, _, value = word.partition("=")
+        if option == "--unit":
+            if not UNIT.match(value):
+                refuse(argv, f"no name of a unit: {value}")
+        elif option == "--property":
+            key = value.partition("=")[0]
+            if key not in SERVICE_PROPERTIES:
+                refuse(argv, f"Unknown assignment: {key}")
+        elif option == "--setenv":
+            if not re.match(r"[A-Z_]+=", value):
+                refuse(argv, f"no variable: {value}")
+        elif word not in plain:
+            refuse(argv, f"unrecognized option {word}")
+    if not argv[cut + 1 :]:
+        refuse(argv, "Command line to execute required")
+
+
+def python(argv: Sequence[str], systemd: int) -> None:
+    if argv[1] != "-I":
+        refuse(argv, "a Python of a release runs isolated")
+    if argv[2] == "-c":
+        return
+    if list(argv[2:4]) == ["-m", "pip"]:
+        if not any(re.fullmatch(form, " ".join(argv[4:])) for form in PIP):
+            refuse(argv, "no such option of pip")
+    elif list(argv[2:5]) != ["-m", "compileall", "-q"] or [argv[5], argv[7]] != ["-s", "-p"] or len(argv) < 10:
+        refuse(argv, "no such option of compileall")
+
+
+def exactly(*form: str) -> Callable[[Sequence[str], int], None]:
+    """Return a check for one form of a call, a regular expression for each word."""
+
+    def checks(argv: Sequence[str], systemd: int) -> None:
+        if len(argv) != len(form) or not all(re.fullmatch(f, word) for f, word in zip(form, argv, strict=True)):
+            refuse(argv, "unrecognized option")
+
+    return checks
+
+
+CHECKS: Mapping[str, Callable[[Sequence[str], int], None]] = {
+    "systemctl": systemctl,
+    "journalctl": journalctl,
+    "systemd-run": systemd_run,
+    "python": python,
+    "venv": exactly(r"\S+", "-m", "venv", r"/\S+"),
+    "systemd-analyze": exactly("systemd-analyze", "calendar", "--", ".+"),
+    "userdel": exactly("userdel", "[a-z][a-z0-9-]*"),
+    "ss": exactly("ss", "-Hltnp", r"sport = :\d+"),
+    "openssl": exactly("openssl", "x509", "-noout", "-enddate", "-in", r"\S+"),
+}

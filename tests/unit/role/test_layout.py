@@ -1,0 +1,48 @@
+"""Where things are on a host: flaskctl's layout and the role's variables say the same."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from flaskctl import layout
+from flaskctl.layout import Layout
+
+from tests.rendering import PREFIX, evaluate, own_variables
+
+HELLO = Layout(Path, "hello")
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("paths.flaskctl", layout.LAUNCHER),
+        ("paths.engines", layout.ENGINES),
+        ("root", HELLO.base),
+        ("paths.settings", HELLO.settings_file),
+        ("paths.units", HELLO.units_dir / "hello"),
+        ("paths.site", HELLO.site_file),
+        ("paths.site_link", HELLO.site_link),
+    ],
+)
+def test_a_path_is_the_same_on_both_sides(name: str, path: object) -> None:
+    assert evaluate(f"__{PREFIX}{name}") == str(path)
+
+
+def test_the_action_calls_the_launcher() -> None:
+    from ansible_collections.flaskfleet.web.plugins.action import flaskctl
+
+    assert flaskctl.FLASKCTL == layout.LAUNCHER
+
+
+def test_the_record_is_the_one_that_config_files_writes() -> None:
+    from ansible_collections.flaskfleet.web.plugins.modules import config_files
+
+    assert config_files.RECORD == layout.RECORD
+    assert f"{config_files.STATE_DIRECTORY}/config_files.lock" == layout.RECORD_LOCK
+
+
+def test_a_host_that_goes_back_gets_its_old_flaskctl_back() -> None:
+    stays = re.search(r"stays=\[(.*?)\]", own_variables()[f"__{PREFIX}make_plan"])
+    assert stays and "flaskctl" not in stays[1], "the launcher goes back; what only the new one uses goes later"
