@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from flaskctl import options
 
-from tests.unit.flaskctl.fake_host import FakeHost, archive, call, config, flaskctl
+from tests.unit.flaskctl.fake_host import FakeHost, call, flaskctl
+from tests.unit.flaskctl.given import archive, config
 
 PARSER = functools.lru_cache(flaskctl.parser)
 SETTINGS = {

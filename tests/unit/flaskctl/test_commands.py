@@ -12,18 +12,8 @@ from typing import Any
 import pytest
 from flaskctl import app
 
-from tests.unit.flaskctl.fake_host import (
-    PROCESSES,
-    FakeHost,
-    archive,
-    base,
-    call,
-    config,
-    flaskctl,
-    links,
-    note,
-    snapshot,
-)
+from tests.unit.flaskctl.fake_host import FakeHost, base, call, flaskctl, links, note, snapshot
+from tests.unit.flaskctl.given import PROCESSES, archive, config
 
 Stage = Callable[..., str]
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.unit.flaskctl.fake_host import TRACEBACK, flaskctl
+from tests.unit.flaskctl.fake_host import flaskctl
+from tests.unit.flaskctl.given import TRACEBACK
 
 A, B, C, D = "a" * 12, "b" * 12, "c" * 12, "d" * 12
 Intent, State, Recovery = flaskctl.Intent, flaskctl.State, flaskctl.Recovery

@@ -11,20 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.unit.flaskctl.fake_host import (
-    PROCESSES,
-    FakeHost,
-    archive,
-    base,
-    call,
-    config,
-    engines,
-    flaskctl,
-    killed,
-    links,
-    note,
-    snapshot,
-)
+from tests.unit.flaskctl.fake_host import FakeHost, base, call, engines, flaskctl, killed, links, note, snapshot
+from tests.unit.flaskctl.given import PROCESSES, archive, config
 
 Stage = Callable[..., str]
 TRIED = {"gunicorn_conf": "FLASKFLEET_TRY\n", "service": "[Service]\nExecStart=/x/%i/python -m gunicorn\n"}

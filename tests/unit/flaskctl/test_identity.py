@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.flaskctl.fake_host import config, flaskctl
+from tests.unit.flaskctl.fake_host import flaskctl
+from tests.unit.flaskctl.given import config
 
 HOSTILE = [
     "plain", "with space", "trailing ", " leading", "new\nline", "cr\rhere", "tab\there", "bell\x07 esc\x1b", "100%",

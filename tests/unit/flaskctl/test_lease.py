@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.unit.flaskctl.fake_host import FakeHost, base, call, config, flaskctl, killed
+from tests.unit.flaskctl.fake_host import FakeHost, base, call, flaskctl, killed
+from tests.unit.flaskctl.given import config
 
 Stage = Callable[..., str]
 Json = dict[str, Any]

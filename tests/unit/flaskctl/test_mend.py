@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.flaskctl.fake_host import PROCESSES, FakeHost, base, call, config, flaskctl
+from tests.unit.flaskctl.fake_host import FakeHost, base, call, flaskctl
+from tests.unit.flaskctl.given import PROCESSES, config
 
 Stage = Callable[..., str]
 BIND = "[Service]\nUser=hello\nBindPaths=/var/lib/hello:/srv/hello/releases/%i/app/instance\n"

@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.unit.flaskctl.fake_host import PROCESSES, FakeHost, base, call, config, links, note
+from tests.unit.flaskctl.fake_host import FakeHost, base, call, links, note
+from tests.unit.flaskctl.given import PROCESSES, config
 
 Stage = Callable[..., str]
 
@@ -100,7 +101,7 @@ def test_an_instance_that_does_not_stop_is_not_restarted(host: FakeHost, stage: 
     call(host, "hello", "activate", one)
     host.stubborn = {f"hello@{one}.service"}
     result = call(host, "hello", "restart")
-    assert result.rc == 1 and f"hello@{one}.service does not stop; it and its twin serve" in result.err
+    assert result.rc == 1 and f"hello@{one}.service does not stop; it and its standby instance serve" in result.err
 
 
 def test_a_worker_that_is_as_before_was_not_restarted(host: FakeHost, stage: Stage) -> None:

@@ -10,7 +10,8 @@ import pytest
 from ansible_collections.flaskfleet.web.plugins.action.flaskctl import SPEC, understood, without_flaskctl
 
 from tests.rendering import ROLE  # sets up Ansible's import of collections, before the first plugin
-from tests.unit.flaskctl.fake_host import FakeHost, archive, call, config
+from tests.unit.flaskctl.fake_host import FakeHost, call
+from tests.unit.flaskctl.given import archive, config
 
 HOLDER = '{"id": "1"}'
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.flaskctl.fake_host import PROCESSES, SETTINGS_FILE, FakeHost, base, call, flaskctl, note, snapshot
+from tests.unit.flaskctl.fake_host import SETTINGS_FILE, FakeHost, base, call, flaskctl, note, snapshot
+from tests.unit.flaskctl.given import PROCESSES
 
 Stage = Callable[..., str]
 PERSON = flaskctl.Account(1001, 1001, "/home/hello", "/bin/bash")

@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.unit.flaskctl.fake_host import PROCESSES, FakeHost, base, call, flaskctl, killed, links, note
+from tests.unit.flaskctl.fake_host import FakeHost, base, call, flaskctl, killed, links, note
+from tests.unit.flaskctl.given import PROCESSES
 
 Stage = Callable[..., str]
 
@@ -21,21 +22,21 @@ def release(host: FakeHost, stage: Stage) -> str:
     return release
 
 
-def twin(host: FakeHost, release: str) -> str:
+def standby(host: FakeHost, release: str) -> str:
     return str(host.units.get(f"hello.twin-{release}.service", {}).get("ActiveState"))
 
 
 def serving(host: FakeHost, release: str) -> bool:
-    return host.active() == [release] or twin(host, release) == "active"
+    return host.active() == [release] or standby(host, release) == "active"
 
 
 def settled(host: FakeHost, release: str) -> bool:
     """Whether the release itself serves, alone, and nothing of a restart is left."""
     left = list((host.root / "run/systemd/system").glob("*"))
-    return host.active() == [release] and twin(host, release) != "active" and not left
+    return host.active() == [release] and standby(host, release) != "active" and not left
 
 
-def test_a_twin_serves_while_the_release_is_started_anew(
+def test_a_standby_instance_serves_while_the_release_is_started_anew(
     host: FakeHost, release: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     unit, watched = host.root / f"run/systemd/system/hello.twin-{release}.service", []
@@ -72,16 +73,16 @@ def test_a_release_that_would_not_start_anew_goes_on_as_it_is(host: FakeHost, re
     assert call(host, "hello", "releases", "--json").json["releases"][0]["state"] == ["current", "active"]
 
 
-def test_a_twin_goes_on_where_the_release_itself_does_not_start_again(
+def test_a_standby_instance_goes_on_where_the_release_itself_does_not_start_again(
     host: FakeHost, release: str, stage: Stage
 ) -> None:
     host.broken[f"hello@{release}"] = "import"
     result = call(host, "hello", "restart", "--json")
-    assert result.rc == 1 and "its twin serves" in result.json["msg"] and twin(host, release) == "active"
+    assert result.rc == 1 and "its standby instance serves" in result.json["msg"] and standby(host, release) == "active"
     status = call(host, "hello", "status", "--json").json
     assert any("a restart was cut" in problem for problem in status["problems"])
     two = stage("v2")
-    assert twin(host, release) == "active", "what comes next does not take it away"
+    assert standby(host, release) == "active", "what comes next does not take it away"
     assert call(host, "hello", "activate", two).rc == 0
     assert settled(host, two)
 
@@ -119,8 +120,8 @@ def test_a_restart_that_was_killed_is_ended_by_whatever_comes_next(
     assert not (base(host) / "activating.json").exists()
 
 
-def test_a_removed_app_leaves_no_twin(host: FakeHost, release: str) -> None:
+def test_a_removed_app_leaves_no_standby_instance(host: FakeHost, release: str) -> None:
     note(host)
     assert killed(host, "restart-first", "hello", "restart")
     assert call(host, "hello", "remove").rc == 0
-    assert not list((host.root / "run/systemd/system").glob("*")) and twin(host, release) == "inactive"
+    assert not list((host.root / "run/systemd/system").glob("*")) and standby(host, release) == "inactive"

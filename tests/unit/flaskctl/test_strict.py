@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.unit.flaskctl import strict
-from tests.unit.flaskctl.fake_host import FakeHost, base, call, config, flaskctl, note
+from tests.unit.flaskctl.fake_host import FakeHost, base, call, flaskctl, note
+from tests.unit.flaskctl.given import archive, config
 
 Stage = Callable[..., str]
 ONE = "hello@0123456789ab.service"
@@ -93,8 +94,6 @@ def test_a_refused_release_leaves_no_failed_unit(host: FakeHost, stage: Stage) -
 
 
 def test_a_build_that_fails_on_a_full_disk_says_so(host: FakeHost, tmp_path: Path) -> None:
-    from tests.unit.flaskctl.fake_host import archive
-
     path = archive(tmp_path / "v1.tar.gz", {"app.py": "v1", "requirements.txt": "flask\n"})
     host.pip_fails = "ERROR: something else"
     for free, remedy in ((1 << 30, ""), (1 << 20, flaskctl.FULL)):

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.flaskctl.fake_host import archive, flaskctl, member
+from tests.unit.flaskctl.fake_host import flaskctl
+from tests.unit.flaskctl.given import archive, member
 
 
 def unpack(path: Path, dest: Path, **limits: int) -> None:

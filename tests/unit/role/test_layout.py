@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from flaskctl import layout
 from flaskctl.layout import Layout
 
-from tests.rendering import PREFIX, evaluate, own_variables
+from tests.rendering import PREFIX, REPOSITORY, evaluate, own_variables
 
 HELLO = Layout(Path, "hello")
 
@@ -46,3 +47,14 @@ def test_the_record_is_the_one_that_config_files_writes() -> None:
 def test_a_host_that_goes_back_gets_its_old_flaskctl_back() -> None:
     stays = re.search(r"stays=\[(.*?)\]", own_variables()[f"__{PREFIX}make_plan"])
     assert stays and "flaskctl" not in stays[1], "the launcher goes back; what only the new one uses goes later"
+
+
+ROOMS = sorted(path for path in Path(layout.__file__).parent.glob("*.py") if path.stem != "__init__")
+
+
+@pytest.mark.parametrize("room", ROOMS, ids=lambda path: path.stem)
+def test_a_room_is_small_and_says_what_it_is_for_where_the_architecture_does(room: Path) -> None:
+    text = room.read_text()
+    assert len(text.splitlines()) <= 400
+    sentence = str(ast.get_docstring(ast.parse(text))).splitlines()[0]
+    assert f"| `{room.stem}` | {sentence} |" in (REPOSITORY / "docs/architecture.md").read_text()

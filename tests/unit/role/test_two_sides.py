@@ -21,7 +21,8 @@ from ansible_collections.flaskfleet.web.plugins.plugin_utils.refusals import app
 
 from tests.rendering import TLS, evaluate, prefixed, render
 from tests.unit.flaskctl.conftest import cheap  # noqa: F401
-from tests.unit.flaskctl.fake_host import FakeHost, archive, call, flaskctl, note
+from tests.unit.flaskctl.fake_host import FakeHost, call, flaskctl, note
+from tests.unit.flaskctl.given import archive
 
 SOUND: dict[str, Any] = {"source": "/tmp", "default_server": True}
 

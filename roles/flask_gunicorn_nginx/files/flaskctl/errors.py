@@ -20,6 +20,6 @@ class Usage(Refused):
 
 
 class Busy(Refused):
-    """Another flaskctl holds the lock, or another rollout the lease."""
+    """Another flaskctl holds the lock, or another rollout the rollout lock."""
 
     code = 75

@@ -44,13 +44,13 @@ def parse_holder(text: str | None) -> Json | None:
     return {key: str(value) for key, value in data.items() if value not in ("", None)}
 
 
-def plan_lock(lease: Json | None, holder: Json, now: str) -> Json | None:
-    """Return the lease as the holder has it now; None where another rollout has it."""
-    mine = lease is not None and lease.get("id") == holder["id"]
-    if lease and not mine and lease.get("id") != holder.get("takes_over"):
+def plan_lock(rollout: Json | None, holder: Json, now: str) -> Json | None:
+    """Return the rollout lock as the holder has it now; None where another rollout has it."""
+    mine = rollout is not None and rollout.get("id") == holder["id"]
+    if rollout and not mine and rollout.get("id") != holder.get("takes_over"):
         return None
     known = {key: holder[key] for key in HOLDER if key in holder}
-    return {"since": now, **(lease if lease and mine else {}), **known, "seen": now}
+    return {"since": now, **(rollout if rollout and mine else {}), **known, "seen": now}
 
 
 def try_lock(file: IO[str]) -> bool:
@@ -61,10 +61,10 @@ def try_lock(file: IO[str]) -> bool:
     return True
 
 
-def lock_text(app: str, lease: Json, now: float) -> str:
-    who = " on ".join(str(lease[key]) for key in ("by", "from") if lease.get(key)) or str(lease.get("id"))
-    pid = f" (pid {lease['pid']})" if lease.get("pid") else ""
-    since, seen = ago(lease.get("since"), now), ago(lease.get("seen"), now)
+def lock_text(app: str, rollout: Json, now: float) -> str:
+    who = " on ".join(str(rollout[key]) for key in ("by", "from") if rollout.get(key)) or str(rollout.get("id"))
+    pid = f" (pid {rollout['pid']})" if rollout.get("pid") else ""
+    since, seen = ago(rollout.get("since"), now), ago(rollout.get("seen"), now)
     return f"{who}{pid} rolls out {app} since {since}; last sign of life {seen}"
 
 
@@ -110,30 +110,30 @@ def lock_holder(app: App) -> Json | None:
 
 
 def acquire(app: App, holder: Json | None) -> bool:
-    """Take the lease for a rollout, or show a sign of life; True if that was not its own before."""
+    """Take the rollout lock, or show a sign of life; True if that was not its own before."""
     if not holder:
         return False
-    lease = read_json(app.rollout_file)
+    rollout = read_json(app.rollout_file)
     now = app.host.now()
-    mine = plan_lock(lease, holder, utc(now))
+    mine = plan_lock(rollout, holder, utc(now))
     if mine is None:
-        assert lease
+        assert rollout
         raise Busy(
-            lock_text(app.name, lease, now),
+            lock_text(app.name, rollout, now),
             remedy="wait for it to end; if it is dead: ansible-playbook flaskfleet.web.unlock, or here:"
             f" flaskctl {app.name} unlock --force",
         )
     if not app.dry:
         app.host.checkpoint("lock-acquire")
         write_json(app.rollout_file, mine)
-    return not lease or lease.get("id") != mine["id"]
+    return not rollout or rollout.get("id") != mine["id"]
 
 
 def renew(app: App, holder: Json | None) -> None:
-    """Heed the lease before traffic moves. It stops another rollout, not a person at three in the morning."""
-    lease = read_json(app.rollout_file)
-    if lease and not holder:
-        app.warnings.append(f"{lock_text(app.name, lease, app.host.now())}: it may move the app again")
+    """Heed the rollout lock before traffic moves. It stops another rollout, not a person at three in the morning."""
+    rollout = read_json(app.rollout_file)
+    if rollout and not holder:
+        app.warnings.append(f"{lock_text(app.name, rollout, app.host.now())}: it may move the app again")
     try:
         acquire(app, holder)
     except OSError as error:  # a rollback must go on a full disk too

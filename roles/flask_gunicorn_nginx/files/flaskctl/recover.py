@@ -14,9 +14,9 @@ from flaskctl.switch import finish, move_links, restore_links
 
 
 def recover_standby(app: App, state: State) -> None:
-    """End a restart that was cut: start the release itself where only its twin serves, and stop the twin."""
+    """End a restart that was cut: start the release itself where only its standby instance serves, and stop that."""
     if state.current and state.current not in state.active and started(app, [app.unit(state.current)]):
-        app.warnings.append(f"{state.current} does not start again, a twin of it from a cut restart serves")
+        app.warnings.append(f"{state.current} does not start again, its standby instance from a cut restart serves")
         return
     end_standbys(app)
     app.repairs.append("finished: a restart was cut")

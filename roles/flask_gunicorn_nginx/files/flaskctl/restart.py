@@ -12,7 +12,7 @@ from flaskctl.verify import VERIFY_SECONDS, ask, has_site
 
 
 def restart(app: App, holder: Json | None = None) -> Json:
-    """Give the current release fresh processes, and no request a wait: a twin serves on the socket meanwhile."""
+    """Give the current release fresh processes, and no request a wait: a standby instance serves meanwhile."""
     settings = app.settings()
     with locked(app, holder):
         renew(app, holder)
@@ -34,14 +34,15 @@ def restart(app: App, holder: Json | None = None) -> Json:
             refused = app.host.each("stop", app.unit(release))
             if app.host.up(app.unit(release)):
                 raise Refused(
-                    f"{app.unit(release)} does not stop; it and its twin serve",
+                    f"{app.unit(release)} does not stop; it and its standby instance serve",
                     "\n".join(refused.values()),
                     f"mend the cause, then flaskctl {app.name} restart",
                 )
         app.host.checkpoint("restart-again")
         failed = started(app, [app.unit(release)])
         if failed:
-            what = f"{release} does not start again: {failed[0]}" + ("; its twin serves" if standbys(app) else "")
+            serves = "; its standby instance serves" if standbys(app) else ""
+            what = f"{release} does not start again: {failed[0]}{serves}"
             raise Refused(what, failed[1], f"mend the cause, then flaskctl {app.name} restart")
         app.host.checkpoint("restart-done")
         end_standbys(app)

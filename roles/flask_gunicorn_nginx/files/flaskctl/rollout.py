@@ -19,9 +19,9 @@ def lock(app: App, holder: Json | None) -> Json:
         raise Usage("lock wants --holder")
     with locked(app, holder):
         taken = acquire(app, holder)
-        lease = read_json(app.rollout_file)
+        rollout = read_json(app.rollout_file)
     said = f"{holder['id']} {'has' if taken else 'still has'} the rollout lock"
-    return {"lease": lease, "changed": taken, "msg": said}
+    return {"lease": rollout, "changed": taken, "msg": said}
 
 
 def unlock(app: App, holder: Json | None, force: bool, keep: int | None) -> Json:
@@ -30,22 +30,22 @@ def unlock(app: App, holder: Json | None, force: bool, keep: int | None) -> Json
     if bool(holder) == force:
         raise Usage("unlock wants --holder, or --force to release that of another")
     with locked(app, holder):
-        lease, there = read_json(app.rollout_file), os.path.lexists(app.rollout_file)
-        if holder and lease and lease.get("id") not in (holder["id"], holder.get("takes_over")):
-            raise Busy(lock_text(app.name, lease, app.host.now()), remedy="unlock --force releases it")
+        rollout, there = read_json(app.rollout_file), os.path.lexists(app.rollout_file)
+        if holder and rollout and rollout.get("id") not in (holder["id"], holder.get("takes_over")):
+            raise Busy(lock_text(app.name, rollout, app.host.now()), remedy="unlock --force releases it")
         pruned: Json = prune_to(app, keep) if keep is not None else {"changed": False, "msg": ""}
         if there and not app.dry:
             app.host.checkpoint("lock-release")
             erase(app.rollout_file)
             if force:
-                app.audit("unlock", None, was=lease)
+                app.audit("unlock", None, was=rollout)
         if not app.dry:
             prune_engines(app)
     said: list[str] = ["the rollout lock is released" if there else "there is no rollout lock", pruned["msg"]]
     return {
         **pruned,
         "lease": None,
-        "was": lease,
+        "was": rollout,
         "changed": there or pruned["changed"],
         "msg": "; ".join(filter(None, said)),
     }
