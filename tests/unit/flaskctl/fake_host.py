@@ -39,6 +39,7 @@ flaskctl = Rooms()
 Json = dict[str, Any]
 UNIT_PLACES = ("etc/systemd/system", "run/systemd/system")
 
+
 class FakeHost(Host):
     """What a test sets: `broken` (release: how), `die_at` (a step), `pip_fails`, `root_user`, `systemd`."""
 

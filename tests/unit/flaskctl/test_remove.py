@@ -62,7 +62,7 @@ def test_the_account_stays_as_long_as_its_data_and_goes_with_it(host: FakeHost, 
     """No other app may get the number to which the data belongs."""
     (host.root / "var/lib/hello").mkdir(parents=True)
     answer = remove(host)
-    assert answer["left"] == ["/var/lib/hello (its data)", "user hello (owns its data)"]
+    assert answer["left"] == ["/var/lib/hello (its data)", "user hello (owns its data)"] and not answer["warnings"]
     assert "hello" in host.accounts and answer["data_of"] == ["hello"]
     assert record(host) == {"/var/lib/hello": "directory", "user hello": "uid 990, gid 990"}
     assert remove(host)["changed"] is False
@@ -117,6 +117,7 @@ def test_what_others_keep_under_the_apps_name_stays(host: FakeHost, released: st
         *(f"/etc/systemd/system/{name} (not as the role made it)" for name in names),
         "/srv/hello/uploads (not as the role made it)",
     ]
+    assert answer["warnings"] == [f"{thing} stays" for thing in answer["left"]]
     assert [path.name for path in base(host).iterdir()] == ["uploads"]
     assert sorted(path.name for path in units.iterdir()) == names
 

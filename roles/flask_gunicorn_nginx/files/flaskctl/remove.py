@@ -18,6 +18,9 @@ from flaskctl.layout import ENGINES
 from flaskctl.lock import locked
 from flaskctl.record import on_record, recorded, recorded_name
 
+# what stays on purpose, in words
+DATA, OWNER = " (its data)", " (owns its data)"
+
 
 def remove(app: App, purge: bool) -> Json:
     """Take what the role made of the app off this host, and say what stays; its data goes only with `purge`."""
@@ -31,6 +34,7 @@ def remove(app: App, purge: bool) -> Json:
     answer["data_of"] = sorted(name for name in names if data_of(app, name))
     if not (answer["others"] or answer["data_of"] or app.dry):
         forget_engines(app, [ENGINES])  # the role takes them away next
+    app.warnings += [f"{thing} stays" for thing in answer["left"] if not thing.endswith((DATA, OWNER))]
     done = f"{'would remove' if app.dry else 'removed'} {app.name}" if answer["changed"] else ""
     left = f"left: {', '.join(answer['left'])}" if answer["left"] else ""
     return {**answer, "msg": "; ".join(filter(None, [done, left])) or f"{app.name} is not here"}
@@ -45,14 +49,13 @@ def remove_recorded(app: App, record: Mapping[str, str], purge: bool) -> Json:
     units = [app.socket, app.service]
     ours, left = made_by_us(app, record), left_alone(app, record)
     ours += data_of(app, app.name) if purge else []
-    left += [] if purge else [f"{recorded_name(app, path)} (its data)" for path in data_of(app, app.name)]
+    left += [] if purge else [f"{recorded_name(app, path)}{DATA}" for path in data_of(app, app.name)]
     up = [name for name, shown in app.units().items() if shown.get("ActiveState") not in (*STOPPED, None)]
     user = app.host.account(app.name)
     known = record.get(f"user {app.name}")
     account = bool(user) and (str(user) == known if known else user.as_made())  # type: ignore[union-attr]
     keeps = bool(user) and (not account or (bool(data_of(app, app.name)) and not purge))
-    why = "owns its data" if account else "not made by the role"
-    left += [f"user {app.name} ({why})"] if keeps else []
+    left += [f"user {app.name}{OWNER if account else ' (not made by the role)'}"] if keeps else []
     changed = bool(ours or up or (account and not keeps))
     if changed and not app.dry:
         app.host.checkpoint("remove-stop")
