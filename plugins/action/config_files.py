@@ -29,4 +29,5 @@ class ActionModule(ProgramAction):  # type: ignore[misc]
     """Nothing but what every such action does."""
 
     MODULE = "config_files"
+    USES = ("file_state", "file_entries", "file_record", "file_transaction")
     SPEC = {**SET, "preview": {"type": "dict", "options": SET}}

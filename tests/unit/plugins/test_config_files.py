@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.flaskfleet.web.plugins.module_utils import file_record, file_transaction
 from ansible_collections.flaskfleet.web.plugins.modules import config_files
 
 Answer = dict[str, Any]
 OLD, NEW, BAD = "old\n", "new\n", "bad\n"
-REAL_COMMAND = config_files.Transaction.command
+REAL_COMMAND = file_transaction.Transaction.command
 USER = pwd.getpwuid(os.geteuid()).pw_name
 GROUP = grp.getgrgid(os.getegid()).gr_name
 LONG_AGO = 1_000_000_000_000_000_000  # in nanoseconds
@@ -101,17 +102,17 @@ class Host:
 
     def markers(self) -> list[Path]:
         """Return what cut runs have left."""
-        return list(Path(config_files.STATE_DIRECTORY).glob("*.json"))
+        return list(Path(file_transaction.STATE_DIRECTORY).glob("*.json"))
 
 
 @pytest.fixture
 def host(tmp_path: Path, run_program: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
     """Return a host with the files of an app in their old form."""
-    monkeypatch.setattr(config_files, "STATE_DIRECTORY", str(tmp_path / "run"))
-    monkeypatch.setattr(config_files, "RECORD", str(tmp_path / "lib" / "flaskfleet" / "files.json"))
+    monkeypatch.setattr(file_transaction, "STATE_DIRECTORY", str(tmp_path / "run"))
+    monkeypatch.setattr(file_record, "RECORD", str(tmp_path / "lib" / "flaskfleet" / "files.json"))
     monkeypatch.setattr(os, "fsync", lambda handle: None)
     host = Host(tmp_path, run_program)
-    monkeypatch.setattr(config_files.Transaction, "command", lambda self, argv: host.command(argv))
+    monkeypatch.setattr(file_transaction.Transaction, "command", lambda self, argv: host.command(argv))
     yield host
     assert not list(tmp_path.rglob("*.flaskfleet-new")), "a file that was being written is left"
 
@@ -214,7 +215,7 @@ def test_an_apply_that_fails_twice_is_tried_again_by_the_next_run(host: Host) ->
 def test_a_real_command_is_run_and_quoted(
     host: Host, monkeypatch: pytest.MonkeyPatch, argv: list[str], words: str
 ) -> None:
-    monkeypatch.setattr(config_files.Transaction, "command", REAL_COMMAND)
+    monkeypatch.setattr(file_transaction.Transaction, "command", REAL_COMMAND)
     before = host.tree()
     assert words in host.run(validate=argv)["msg"] and host.tree() == before
     assert host.run(validate=["true"], apply=["true"])["applied"]
@@ -263,8 +264,8 @@ def steps_of_a_run(host: Host, monkeypatch: pytest.MonkeyPatch, cut_at: int, con
     with monkeypatch.context() as patch:
         patch.setattr(config_files, "write_record", lambda before, after: None)  # has tests of its own
         for name in ("write", "make_directory"):
-            patch.setattr(config_files, name, counting(getattr(config_files, name)))
-        patch.setattr(config_files.Transaction, "command", counting(config_files.Transaction.command))
+            patch.setattr(file_transaction, name, counting(getattr(file_transaction, name)))
+        patch.setattr(file_transaction.Transaction, "command", counting(file_transaction.Transaction.command))
         try:
             host.run(content)
         except Cut:
@@ -522,7 +523,7 @@ def test_a_preview_knows_of_a_run_that_was_cut_before_it_was_applied(host: Host)
         "apply": ["reload-all"],
     }
     host.run(**later)
-    config_files.Marker(later["validate"], later["apply"]).save([], [])
+    file_transaction.Marker(later["validate"], later["apply"]).save([], [])
     assert host.run(files=[], validate=None, apply=None, preview=later)["preview_changed"] is True
 
 
@@ -535,7 +536,7 @@ def test_a_preview_of_the_same_path_is_refused(host: Host) -> None:
 
 
 def record(host: Host) -> dict[str, str] | None:
-    path = Path(config_files.RECORD)
+    path = Path(file_record.RECORD)
     return dict(json.loads(path.read_text())) if path.exists() else None
 
 
@@ -548,14 +549,14 @@ def test_what_was_put_in_place_is_noted_and_what_was_removed_is_not(host: Host) 
         str(host.enabled): "-> ../available/hello.conf",
         deep: hashlib.sha256(b"x\n").hexdigest(),
     }, "a file of somebody else, edited, is not"
-    mode = Path(config_files.RECORD).stat().st_mode
+    mode = Path(file_record.RECORD).stat().st_mode
     assert mode & 0o777 == 0o644
-    before = Path(config_files.RECORD).stat().st_ino
-    assert host.run()["changed"] is False and Path(config_files.RECORD).stat().st_ino == before
+    before = Path(file_record.RECORD).stat().st_ino
+    assert host.run()["changed"] is False and Path(file_record.RECORD).stat().st_ino == before
     host.run(files=[{"path": str(host.site), "state": "absent"}, {"path": str(host.enabled), "state": "absent"}])
     assert record(host) == {deep: hashlib.sha256(b"x\n").hexdigest()}
     host.run(files=[{"path": deep, "state": "absent"}])
-    assert record(host) is None and not Path(config_files.RECORD).parent.exists()
+    assert record(host) is None and not Path(file_record.RECORD).parent.exists()
 
 
 def test_a_set_that_was_put_back_is_not_noted(host: Host) -> None:
@@ -569,7 +570,7 @@ def test_what_a_cut_run_has_made_is_on_record_already(host: Host, monkeypatch: p
     host.run(OLD)
     noted = record(host) or {}
     with monkeypatch.context() as patch:
-        patch.setattr(config_files.Transaction, "run", lambda *arguments: (_ for _ in ()).throw(Cut))
+        patch.setattr(file_transaction.Transaction, "run", lambda *arguments: (_ for _ in ()).throw(Cut))
         with pytest.raises(Cut):
             host.run(
                 files=[{"path": str(host.etc / "new"), "content": "x"}, {"path": str(host.site), "state": "absent"}]
@@ -586,8 +587,8 @@ def test_a_refused_run_leaves_the_record_as_it_was(host: Host) -> None:
 
 @pytest.mark.parametrize("content", ["{", "[]"])
 def test_a_damaged_record_is_refused_for_it_says_what_is_ours(host: Host, content: str) -> None:
-    Path(config_files.RECORD).parent.mkdir(parents=True)
-    Path(config_files.RECORD).write_text(content)
+    Path(file_record.RECORD).parent.mkdir(parents=True)
+    Path(file_record.RECORD).write_text(content)
     before = host.tree()
     assert "is damaged" in host.run()["msg"]
     assert host.tree() == before

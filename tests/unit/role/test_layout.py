@@ -38,10 +38,10 @@ def test_the_action_calls_the_launcher() -> None:
 
 
 def test_the_record_is_the_one_that_config_files_writes() -> None:
-    from ansible_collections.flaskfleet.web.plugins.modules import config_files
+    from ansible_collections.flaskfleet.web.plugins.module_utils import file_record, file_transaction
 
-    assert config_files.RECORD == layout.RECORD
-    assert f"{config_files.STATE_DIRECTORY}/config_files.lock" == layout.RECORD_LOCK
+    assert file_record.RECORD == layout.RECORD
+    assert f"{file_transaction.STATE_DIRECTORY}/config_files.lock" == layout.RECORD_LOCK
 
 
 def test_a_host_that_goes_back_gets_its_old_flaskctl_back() -> None:

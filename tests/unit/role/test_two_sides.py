@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from ansible_collections.flaskfleet.web.plugins.action import flaskctl as action
 from ansible_collections.flaskfleet.web.plugins.filter.problems import problems
-from ansible_collections.flaskfleet.web.plugins.modules import config_files
+from ansible_collections.flaskfleet.web.plugins.module_utils import file_record
 from ansible_collections.flaskfleet.web.plugins.plugin_utils import spec
 from ansible_collections.flaskfleet.web.plugins.plugin_utils.refusals import app as refusals
 
@@ -303,7 +303,7 @@ def test_flaskctl_compares_with_the_record_that_config_files_keeps(
 ) -> None:
     release("v1")
     site = evaluate("__flask_gunicorn_nginx_paths.site")
-    record = host.root / config_files.RECORD.lstrip("/")
+    record = host.root / file_record.RECORD.lstrip("/")
     record.parent.mkdir(parents=True, exist_ok=True)
     record.write_text(json.dumps({site: "0" * 64}))
     assert site in " ".join(call(host, "hello", "status", "--json").json["drift"])

@@ -1,0 +1,141 @@
+# Copyright: Flask Fleet contributors
+# SPDX-License-Identifier: MIT
+"""What is at a path, what is to be there, and how it gets there in one step.
+
+Part of the program of flaskfleet.web.config_files: Python 3.9, the standard library alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import stat
+from dataclasses import dataclass
+from typing import Any
+
+
+class ConfigError(Exception):
+    """The files cannot be changed; the text says why and what to do. `result` goes to the user beside it."""
+
+    def __init__(self, message: str, **result: Any) -> None:
+        super().__init__(message)
+        self.result = result
+
+
+@dataclass(frozen=True)
+class State:
+    """What is, was or is to be at a path. `kind` is absent, file or link; mtime is in nanoseconds, 0 means now."""
+
+    kind: str = "absent"
+    content: bytes = b""
+    target: str = ""
+    mode: int = 0
+    uid: int = 0
+    gid: int = 0
+    mtime: int = 0
+
+    def same_as(self, other: State) -> bool:
+        """Tell whether both are the same for whoever reads the path; the time is not part of that."""
+        if self.kind != other.kind or self.kind == "absent":
+            return self.kind == other.kind
+        if self.kind == "link":
+            return self.target == other.target
+        return (self.content, self.mode, self.uid, self.gid) == (other.content, other.mode, other.uid, other.gid)
+
+    def text(self) -> str:
+        """Return it as a diff shows it."""
+        if self.kind == "absent":
+            return ""
+        if self.kind == "link":
+            return f"link to {self.target}\n"
+        try:
+            return self.content.decode()
+        except UnicodeDecodeError:
+            return f"{len(self.content)} bytes, not UTF-8, SHA-256 {hashlib.sha256(self.content).hexdigest()}\n"
+
+
+@dataclass(frozen=True)
+class Change:
+    """One path and what becomes of it."""
+
+    path: str
+    before: State
+    after: State
+
+
+def read(path: str) -> State:
+    """Return what is at a path, not following a link; raise ConfigError for what is neither file nor link."""
+    try:
+        status = os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return State()
+    if stat.S_ISLNK(status.st_mode):
+        return State("link", target=os.readlink(path))
+    if not stat.S_ISREG(status.st_mode):
+        what = "a directory" if stat.S_ISDIR(status.st_mode) else "no regular file"
+        raise ConfigError(f"{path} is {what}. Move it away, or list another path; nothing was changed.")
+    with open(path, "rb") as content:
+        data = content.read()
+    mode = stat.S_IMODE(status.st_mode)
+    return State("file", data, "", mode, status.st_uid, status.st_gid, status.st_mtime_ns)
+
+
+def flush_directory(path: str) -> None:
+    """Make the names in a directory survive a power cut."""
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write(path: str, state: State) -> None:
+    """Bring a path into a state in one step: others see the old or the new, never half of it."""
+    directory, name = os.path.split(path)
+    # The dot keeps it out of nginx's `include *` and of systemd's lists. One name per path: a cut run leaves at most
+    # this one file, and the next run takes it over.
+    beside = os.path.join(directory, f".{name}.flaskfleet-new")
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        os.unlink(beside)
+    if state.kind == "absent":
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            os.unlink(path)
+            flush_directory(directory)
+        return
+    try:
+        if state.kind == "link":
+            os.symlink(state.target, beside)
+        else:
+            handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(handle, "wb") as out:
+                out.write(state.content)
+                out.flush()
+                if (state.uid, state.gid) != (os.geteuid(), os.getegid()):
+                    os.fchown(handle, state.uid, state.gid)
+                os.fchmod(handle, state.mode)
+                if state.mtime:
+                    os.utime(handle, ns=(state.mtime, state.mtime))
+                os.fsync(handle)
+        os.replace(beside, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(beside)
+        raise
+    flush_directory(directory)
+
+
+def missing_directories(path: str) -> list[str]:
+    """Return the directories above a path that do not exist, the outermost first."""
+    found: list[str] = []
+    directory = os.path.dirname(path)
+    while not os.path.lexists(directory):
+        found.insert(0, directory)
+        directory = os.path.dirname(directory)
+    return found
+
+
+def make_directory(path: str) -> None:
+    """Make one directory with mode 0755, whatever the umask."""
+    os.mkdir(path)
+    os.chmod(path, 0o755)

@@ -1,0 +1,233 @@
+# Copyright: Flask Fleet contributors
+# SPDX-License-Identifier: MIT
+"""A set of files that changes together or not at all, also where a run is cut.
+
+Part of the program of flaskfleet.web.config_files: Python 3.9, the standard library alone.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import dataclasses
+import fcntl
+import hashlib
+import json
+import os
+import shlex
+import subprocess
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from ansible_collections.flaskfleet.web.plugins.module_utils.file_entries import Entry, changes_for
+from ansible_collections.flaskfleet.web.plugins.module_utils.file_record import read_record
+from ansible_collections.flaskfleet.web.plugins.module_utils.file_state import (
+    Change,
+    ConfigError,
+    State,
+    make_directory,
+    missing_directories,
+    read,
+    write,
+)
+
+# Emptied by a reboot, and a reboot makes every program read its files: nothing is left to apply then.
+STATE_DIRECTORY = "/run/flaskfleet"
+
+Command = Sequence[str]
+
+
+def to_json(state: State) -> dict[str, Any]:
+    """Return a state as JSON can hold it."""
+    return {**dataclasses.asdict(state), "content": base64.b64encode(state.content).decode()}
+
+
+def from_json(data: dict[str, Any]) -> State:
+    """Return the state that to_json() was given."""
+    return State(**{**data, "content": base64.b64decode(data["content"])})
+
+
+class Marker:
+    """What a run leaves behind when it is cut: what to put back, or that only the apply is missing.
+
+    One per pair of commands, so that two apps whose sites nginx reads share the knowledge that nginx must be reloaded.
+    """
+
+    def __init__(self, validate: Command, apply: Command) -> None:
+        key = hashlib.sha256(json.dumps([list(validate), list(apply)]).encode()).hexdigest()[:16]
+        self.path = os.path.join(STATE_DIRECTORY, f"{key}.json")
+        self.undo: list[Change] = []
+        self.directories: list[str] = []
+        self.present = False
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            data = json.loads(read(self.path).content or b"null")
+            if data is not None:
+                self.present = True
+                self.directories = data["directories"]
+                self.undo = [
+                    Change(item["path"], from_json(item["before"]), from_json(item["after"])) for item in data["undo"]
+                ]
+
+    def save(self, undo: Sequence[Change], directories: Sequence[str]) -> None:
+        """Write it; it is on the disk when this returns."""
+        data = {
+            "directories": list(directories),
+            "undo": [
+                {"path": change.path, "before": to_json(change.before), "after": to_json(change.after)}
+                for change in undo
+            ],
+        }
+        content = json.dumps(data).encode()
+        write(self.path, State("file", content, "", 0o600, os.geteuid(), os.getegid()))
+        self.undo, self.directories, self.present = list(undo), list(directories), True
+
+    def remove(self) -> None:
+        """Forget it: nothing is left to do."""
+        write(self.path, State())
+        self.undo, self.directories, self.present = [], [], False
+
+
+def put_back(changes: Sequence[Change], directories: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Undo changes, the last first. Returns the paths put back, and an error for each that could not be.
+
+    A path that holds neither what was there nor what was written has been taken in hand by somebody else: it stays.
+    """
+    done, errors = [], []
+    for change in reversed(changes):
+        try:
+            now = read(change.path)
+            if now.same_as(change.after) and not now.same_as(change.before):
+                write(change.path, change.before)
+                done.append(change.path)
+        except (OSError, ConfigError) as error:
+            errors.append(f"{change.path} could not be put back: {error}")
+    for directory in reversed(directories):
+        with contextlib.suppress(OSError):
+            os.rmdir(directory)
+    return sorted(done), errors
+
+
+@contextlib.contextmanager
+def locked() -> Iterator[None]:
+    """Let one run at a time change files on this host; the kernel frees the lock of a run that is killed."""
+    os.makedirs(STATE_DIRECTORY, mode=0o700, exist_ok=True)
+    handle = os.open(os.path.join(STATE_DIRECTORY, "config_files.lock"), os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+class Transaction:
+    """The whole work for one set of files."""
+
+    def __init__(self, files: Sequence[Entry], validate: Command | None, apply: Command | None) -> None:
+        self.record = read_record()
+        self.left = [
+            entry["path"]
+            for entry in files
+            if entry["state"] == "absent" and entry["path"] not in self.record and os.path.lexists(entry["path"])
+        ]
+        self.files = [entry for entry in files if entry["path"] not in self.left]
+        self.validate, self.apply = list(validate or []), list(apply or [])
+        self.marker = Marker(self.validate, self.apply)
+
+    def predict(self) -> tuple[list[Change], bool]:
+        """Return what would change, and whether `apply` would run."""
+        changes = self.plan(check=True)
+        return changes, bool(self.apply) and (bool(changes) or self.marker.present)
+
+    def plan(self, check: bool = False) -> list[Change]:
+        """Return what is to change, as seen after a cut run has been undone."""
+        undone = {change.path: change.before for change in self.marker.undo if read(change.path).same_as(change.after)}
+
+        def look(path: str) -> State:
+            return undone.get(path) or read(path)
+
+        return [change for entry in self.files for change in changes_for(entry, look, check)]
+
+    def command(self, argv: Command) -> tuple[bool, str]:
+        """Run a command; return whether it succeeded and what it wrote."""
+        # su leaves a PATH without what only root runs
+        environment = {**os.environ, "PATH": f"{os.environ.get('PATH', '/usr/bin')}:/usr/sbin:/sbin"}
+        try:
+            done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, check=False, env=environment)
+        except OSError as error:
+            return False, f"{argv[0]}: {error.strerror}"
+        said = (text.decode("utf-8", "replace").strip() for text in (done.stdout, done.stderr))
+        return done.returncode == 0, "\n".join(text for text in said if text)
+
+    def recover(self) -> None:
+        """Undo the files of a run that was cut before it was known whether they are good."""
+        if self.marker.undo or self.marker.directories:
+            _done, errors = put_back(self.marker.undo, self.marker.directories)
+            if errors:
+                raise ConfigError(
+                    "An earlier run was cut, and what it wrote could not be put back:\n" + "\n".join(errors)
+                )
+            self.marker.remove()
+
+    def run(self, changes: Sequence[Change]) -> bool:
+        """Make the changes; return whether `apply` ran."""
+        if changes:
+            directories: list[str] = []
+            for change in changes:
+                if change.after.kind != "absent":
+                    directories += [path for path in missing_directories(change.path) if path not in directories]
+            apply_is_due = self.marker.present
+            self.marker.save(changes, directories)
+            try:
+                for directory in directories:
+                    make_directory(directory)
+                for change in changes:
+                    if change.after.kind != "absent" or os.path.isdir(os.path.dirname(change.path)):
+                        write(change.path, change.after)
+            except OSError as error:
+                self.refuse(f"Cannot write {error.filename or change.path}: {error.strerror}", "", apply_is_due)
+            if self.validate:
+                good, output = self.command(self.validate)
+                if not good:
+                    self.refuse(
+                        f"{shlex.join(self.validate)} refuses the new files", output, apply_is_due, self.validate
+                    )
+        if not self.apply:
+            self.marker.remove()
+            return False
+        undo, directories = self.marker.undo, self.marker.directories
+        self.marker.save([], [])
+        good, output = self.command(self.apply)
+        if not good:
+            self.marker.save(undo, directories)
+            self.refuse(f"{shlex.join(self.apply)} failed with the new files in place", output, True, self.apply)
+        self.marker.remove()
+        return True
+
+    def refuse(self, why: str, output: str, apply_is_due: bool, again: Command = ()) -> None:
+        """Put everything back and raise ConfigError with the whole story.
+
+        `again` is the command that failed. It runs once more: apply, so that the program has read what is in place, and
+        validate, because a fault that is still there is somebody else's, and the person who reads this must know.
+        """
+        done, errors = put_back(self.marker.undo, self.marker.directories)
+        story = [why + (":" if output else "."), output]
+        if done:
+            story.append(f"Put back as before: {', '.join(done)}.")
+        story += errors
+        if again:
+            good, second = self.command(again)
+            if again is self.apply:
+                apply_is_due = not good
+            if not good:
+                story += [
+                    f"With the files as before {shlex.join(again)} fails too, so this change is not the cause:",
+                    second,
+                ]
+            elif again is self.apply:
+                story.append(f"{shlex.join(again)} ran again and succeeded with the files as before.")
+        if not errors:
+            if apply_is_due:
+                self.marker.save([], [])
+            else:
+                self.marker.remove()
+        raise ConfigError("\n".join(part for part in story if part), put_back=done)
