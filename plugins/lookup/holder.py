@@ -10,18 +10,18 @@ author: Flask Fleet contributors (@flaskfleet)
 version_added: 0.1.0
 short_description: Tell which rollout this is
 description:
-  - Returns what C(flaskctl) keeps as the lease of a rollout, who runs it, where, and in which process.
-  - Given the lease that a host has, it also says whether this run takes it over, when the lease comes from
+  - Returns what C(flaskctl) keeps as the rollout lock, who runs it, where, and in which process.
+  - Given the lock that a host has, it also says whether this run takes it over, when the lock comes from
     the same user on the same machine and that process is not there any more.
 options:
   _terms:
-    description: The lease that a host has, if any.
+    description: The lock that a host has, if any.
     type: list
     elements: dict
 """
 
 EXAMPLES = r"""
-- name: Take the lease
+- name: Acquire the rollout lock
   flaskfleet.web.flaskctl:
     app: hello
     command: lock
@@ -30,7 +30,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _raw:
-  description: A dictionary with id, by, from and pid, and takes_over where a lease is taken over.
+  description: A dictionary with id, by, from and pid, and takes_over where a lock is taken over.
   type: list
   elements: dict
 """

@@ -41,7 +41,7 @@ options:
       - After V(drain) the readiness path answers 503 until V(undrain), so that a load balancer sends no more requests,
         while the app serves those that come. V(maintenance) has nginx answer for the app.
       - V(restart) gives the current release fresh processes, and no request waits.
-      - V(lock) takes the lease of the app for O(holder), so that no other rollout can begin there, and V(unlock)
+      - V(lock) acquires the rollout lock of the app for O(holder), so that no other rollout can begin there, and V(unlock)
         ends it.
     type: str
     required: true
@@ -85,13 +85,13 @@ options:
       - Which rollout this belongs to, a JSON text of an object with C(id), C(by), C(from), C(pid) and C(since). For
         O(command=lock), O(command=unlock), O(command=stage), O(command=activate), O(command=rollback) and
         O(command=restart).
-      - Each of them but V(unlock) takes the lease or gives a sign of life, and fails with RV(rc) 75 where another
+      - Each of them but V(unlock) acquires the rollout lock or gives a sign of life, and fails with RV(rc) 75 where another
         rollout has it; V(stage) only where the release is not the current one. With C(takes_over) in the object, the
-        lease of the rollout with that id passes to this one.
+        lock of the rollout with that id passes to this one.
     type: str
   force:
     description:
-      - With O(command=unlock), end the lease of whatever rollout has it.
+      - With O(command=unlock), end the lock of whatever rollout has it.
     type: bool
     default: false
   seconds:
@@ -132,7 +132,7 @@ options:
     default: false
   keep:
     description:
-      - How many releases stay. For O(command=prune), and for O(command=unlock), which prunes with it before the lease
+      - How many releases stay. For O(command=prune), and for O(command=unlock), which prunes with it before the lock
         ends.
     type: int
   purge:
@@ -236,7 +236,7 @@ problems:
   type: list
   elements: str
 lease:
-  description: Which rollout has the lease of the app, since when, and when it gave its last sign of life; or none.
+  description: Which rollout has the lock of the app, since when, and when it gave its last sign of life; or none.
   returned: O(command=status), O(command=stage), O(command=activate), O(command=lock), O(command=unlock)
   type: dict
 rc:
