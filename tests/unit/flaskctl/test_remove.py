@@ -110,7 +110,11 @@ def test_what_others_keep_under_the_apps_name_stays(host: FakeHost, released: st
     for path, text in theirs.items():
         path.parent.mkdir(exist_ok=True)
         path.write_text(text)
+    running = ("hello.backup@daily.service", "hello@person.service")
+    for name in running:
+        host.set_unit(name, ActiveState="active")
     answer = remove(host)
+    assert [host.units[name]["ActiveState"] for name in running] == ["active", "active"]
     assert {path: path.read_text() for path in theirs} == theirs
     names = ["hello.backup@daily.service", "hello.timer", "hello@.service", "hello@.service.d"]
     assert answer["left"] == [
@@ -120,6 +124,16 @@ def test_what_others_keep_under_the_apps_name_stays(host: FakeHost, released: st
     assert answer["warnings"] == [f"{thing} stays" for thing in answer["left"]]
     assert [path.name for path in base(host).iterdir()] == ["uploads"]
     assert sorted(path.name for path in units.iterdir()) == names
+
+
+def test_a_service_that_came_after_the_app_with_its_name_is_not_stopped(host: FakeHost, released: str) -> None:
+    (host.root / "var/lib/hello").mkdir(parents=True)
+    remove(host)
+    (host.root / "etc/systemd/system/hello.service").write_text("[Service]\n")
+    host.set_unit("hello.service", ActiveState="active")
+    assert remove(host, "--purge")["changed"]
+    assert host.units["hello.service"]["ActiveState"] == "active"
+    assert (host.root / "etc/systemd/system/hello.service").exists()
 
 
 def test_nothing_that_is_mounted_into_the_app_is_erased(host: FakeHost, released: str) -> None:

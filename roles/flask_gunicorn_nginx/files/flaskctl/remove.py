@@ -7,13 +7,13 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from flaskctl import Json
 from flaskctl.app import App, apps
 from flaskctl.engines import forget_engines
 from flaskctl.errors import Refused
 from flaskctl.files import erase, fingerprint, read_json
-from flaskctl.host import STOPPED
 from flaskctl.layout import ENGINES
 from flaskctl.lock import locked
 from flaskctl.record import on_record, recorded, recorded_name
@@ -45,46 +45,70 @@ def data_of(app: App, name: str) -> list[Path]:
     return [path for path in app.data_dirs(name) if os.path.lexists(path)]
 
 
-def remove_recorded(app: App, record: Mapping[str, str], purge: bool) -> Json:
-    units = [app.socket, app.service]
-    ours, left = made_by_us(app, record), left_alone(app, record)
-    ours += data_of(app, app.name) if purge else []
-    left += [] if purge else [f"{recorded_name(app, path)}{DATA}" for path in data_of(app, app.name)]
-    up = [name for name, shown in app.units().items() if shown.get("ActiveState") not in (*STOPPED, None)]
-    user = app.host.account(app.name)
+class Removal(NamedTuple):
+    """What a removal is to do, and what it leaves."""
+
+    goes: list[Path]
+    stops: list[str]
+    account: bool  # the user goes
+    keeps: bool  # the user stays ours, for the data that it owns
+    left: list[str]
+
+
+def plan_removal(app: App, record: Mapping[str, str], purge: bool) -> Removal:
+    data, user = data_of(app, app.name), app.host.account(app.name)
     known = record.get(f"user {app.name}")
-    account = bool(user) and (str(user) == known if known else user.as_made())  # type: ignore[union-attr]
-    keeps = bool(user) and (not account or (bool(data_of(app, app.name)) and not purge))
-    left += [f"user {app.name}{OWNER if account else ' (not made by the role)'}"] if keeps else []
-    changed = bool(ours or up or (account and not keeps))
+    ours = user is not None and (str(user) == known if known else user.as_made())
+    keeps = ours and bool(data) and not purge
+    left = left_alone(app, record)
+    left += [] if purge else [f"{recorded_name(app, path)}{DATA}" for path in data]
+    if user and (keeps or not ours):
+        left.append(f"user {app.name}{OWNER if ours else ' (not made by the role)'}")
+    units = [unit for unit in (app.socket, app.service) if recorded_name(app, app.units_dir / unit) in record]
+    stops = [name for name in app.units() if is_release_unit(app, name) or is_passing_unit(app, name)]
+    stops = [*units, *app.host.up(*stops)]
+    return Removal(made_by_us(app, record) + (data if purge else []), stops, ours and not keeps, keeps, left)
+
+
+def remove_recorded(app: App, record: Mapping[str, str], purge: bool) -> Json:
+    plan = plan_removal(app, record, purge)
+    changed = bool(plan.goes or app.host.up(*plan.stops) or plan.account)
     if changed and not app.dry:
-        app.host.checkpoint("remove-stop")
-        refused = app.host.each("stop", *units, *up)
-        still = app.host.up(*units, *up)
-        if still:
-            raise Refused(
-                f"{', '.join(still)} cannot be stopped, so nothing of {app.name} is removed",
-                "\n".join(filter(None, refused.values())),
-                f"systemctl status {still[0]}",
-            )
-        mounts = [point for path in ours for point in app.host.mounts_below(path)]
+        mounts = [point for path in plan.goes for point in app.host.mounts_below(path)]
         if mounts:
             raise Refused(f"{', '.join(mounts)} is mounted in {app.name}", remedy=f"umount {' '.join(mounts)}")
-        app.host.systemctl("disable", *units)
+        app.host.checkpoint("remove-stop")
+        stop_all(app, plan.stops)
         app.host.checkpoint("remove-files")
-        for path in ours:
+        for path in plan.goes:
             erase(path)
         with contextlib.suppress(OSError):  # somebody keeps something there
             app.base.rmdir()
         app.host.systemctl("daemon-reload")
         app.host.systemctl("reset-failed", f"{app.name}.*", f"{app.name}@*")
-        if account and not keeps:
+        if plan.account:
             remove_account(app)
     if not app.dry:  # where nothing was left to change too: what was cut may have come as far as here
-        forget(app, ours, keeps and account)
+        forget(app, plan.goes, plan.keeps)
         erase(app.build_lock_file)
         erase(app.lock_file)
-    return {"removed": [recorded_name(app, path) for path in ours], "left": left, "changed": changed}
+    removed = [recorded_name(app, path) for path in plan.goes]
+    return {"removed": removed, "left": plan.left, "changed": changed}
+
+
+def stop_all(app: App, units: list[str]) -> None:
+    """Stop the app, and have systemd start nothing of it any more."""
+    refused = app.host.each("stop", *units)
+    still = app.host.up(*units)
+    if still:
+        raise Refused(
+            f"{', '.join(still)} cannot be stopped, so nothing of {app.name} is removed",
+            "\n".join(filter(None, refused.values())),
+            f"systemctl status {still[0]}",
+        )
+    enabled = [unit for unit in units if unit in (app.socket, app.service)]
+    if enabled:
+        app.host.systemctl("disable", *enabled)
 
 
 def remove_account(app: App) -> None:
@@ -110,7 +134,7 @@ def made_by_us(app: App, record: Mapping[str, str]) -> list[Path]:
     names = ("releases", "venvs", "current", "previous", "activating.json", "rollout.json", "drained")
     found = [app.base / name for name in (*names, "maintenance.html")]
     found += [path for path in app.base.glob(".*.new")]
-    found += [path for path in app.units_dir.glob(f"{app.name}[.@]*") if is_release_unit(app, path)]
+    found += [path for path in app.units_dir.glob(f"{app.name}[.@]*") if is_release_unit(app, path.name)]
     found += [path for path in app.passing_units_dir.glob(app.standby_unit("*"))]
     units = [app.units_dir / unit for unit in (app.socket, app.service, app.unit(""))]
     found += [path for path in units if as_recorded(app, path, record)]
@@ -130,6 +154,11 @@ def as_recorded(app: App, path: Path, record: Mapping[str, str]) -> bool:
     return record.get(recorded_name(app, path)) == fingerprint(path)
 
 
-def is_release_unit(app: App, path: Path) -> bool:
+def is_release_unit(app: App, name: str) -> bool:
     """Return whether flaskctl wrote it with a release: a unit of one, or the directory of its drop-in."""
-    return bool(re.fullmatch(rf"{app.name}(\.[a-z0-9-]+)?@[0-9a-f]{{12}}\.(service|timer)(\.d)?", path.name))
+    return bool(re.fullmatch(rf"{app.name}(\.[a-z0-9-]+)?@[0-9a-f]{{12}}\.(service|timer)(\.d)?", name))
+
+
+def is_passing_unit(app: App, name: str) -> bool:
+    """Return whether it is a trial or a standby instance of a release."""
+    return bool(re.fullmatch(rf"{app.name}\.(try|twin)-[0-9a-f]{{12}}\.service", name))
