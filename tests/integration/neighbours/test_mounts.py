@@ -63,7 +63,8 @@ def visits(notes: Site, released: str) -> Iterator[Callable[[], dict[str, int]]]
     notes.root(f"systemd-run --quiet --unit=visits python3 -c {shlex.quote(VISIT)}")
     assert notes.eventually(lambda: bool(notes.host.file("/run/visits").exists))
     yield lambda: json.loads(notes.root("cat /run/visits"))
-    notes.root("touch /run/visits-end; systemctl stop visits.service")
+    # it may have seen the file, and be gone, before it is stopped
+    notes.root("touch /run/visits-end; systemctl stop visits.service", check=False)
 
 
 def test_a_run_with_nothing_to_do_takes_nothing_from_under_the_app(
