@@ -41,8 +41,8 @@ options:
       - After V(drain) the readiness path answers 503 until V(undrain), so that a load balancer sends no more requests,
         while the app serves those that come. V(maintenance) has nginx answer for the app.
       - V(restart) gives the current release fresh processes, and no request waits.
-      - V(lock) acquires the rollout lock of the app for O(holder), so that no other rollout can begin there, and V(unlock)
-        ends it.
+      - V(lock) acquires the rollout lock of the app for O(holder), so that no other rollout can begin there, and
+        V(unlock) ends it.
     type: str
     required: true
     choices: [status, stage, activate, rollback, verify, prune, remove, lock, unlock, bake, drain, undrain,
@@ -85,9 +85,9 @@ options:
       - Which rollout this belongs to, a JSON text of an object with C(id), C(by), C(from), C(pid) and C(since). For
         O(command=lock), O(command=unlock), O(command=stage), O(command=activate), O(command=rollback) and
         O(command=restart).
-      - Each of them but V(unlock) acquires the rollout lock or gives a sign of life, and fails with RV(rc) 75 where another
-        rollout has it; V(stage) only where the release is not the current one. With C(takes_over) in the object, the
-        lock of the rollout with that id passes to this one.
+      - Each of them but V(unlock) acquires the rollout lock or gives a sign of life, and fails with RV(rc) 75 where
+        another rollout has it; V(stage) only where the release is not the current one. With C(takes_over) in the
+        object, the lock of the rollout with that id passes to this one.
     type: str
   force:
     description:
