@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -136,4 +138,26 @@ def test_the_host_is_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert host.environment()["FLASKCTL_TEST"] == "x" and host.pid() == os.getpid()
     assert (host.machine(), host.node_name()) == (os.uname().machine, os.uname().nodename)
     assert 0 < host.free_bytes(tmp_path) <= os.statvfs(tmp_path).f_bfree * os.statvfs(tmp_path).f_frsize
-    assert str(os.getpid()) in host.children(os.getppid()) or not host.children(os.getppid())
+
+
+def test_a_child_is_found_whichever_thread_has_forked_it() -> None:
+    if not Path(f"/proc/self/task/{os.getpid()}/children").exists():
+        pytest.skip("this kernel does not tell whose children processes are")
+    started: list[subprocess.Popen[bytes]] = []
+    forked, ended = threading.Event(), threading.Event()
+
+    def fork() -> None:
+        started.append(subprocess.Popen(["sleep", "60"]))
+        forked.set()
+        ended.wait(60)
+
+    thread = threading.Thread(target=fork)
+    thread.start()
+    try:
+        assert forked.wait(60)
+        assert str(started[0].pid) in flaskctl.Host().children(os.getpid())
+    finally:
+        ended.set()
+        thread.join()
+        started[0].kill()
+        started[0].wait()

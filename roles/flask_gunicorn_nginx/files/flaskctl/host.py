@@ -180,8 +180,12 @@ class Host:
         return text if text.strip() else self.run([*common, "-u", unit]).out
 
     def children(self, pid: int) -> set[str]:
-        """Return the processes that a master has forked; none where the kernel does not tell."""
-        return set((read_text(self.path(f"/proc/{pid}/task/{pid}/children")) or "").split())
+        """Return the processes that a master has forked; none where the kernel does not tell.
+
+        The kernel lists them by the thread that forked, and not only the first one may (proc_pid_task(5)).
+        """
+        lists = self.path(f"/proc/{pid}/task").glob("*/children")
+        return {child for path in lists for child in (read_text(path) or "").split()}
 
     def listening(self) -> set[tuple[str, int]]:
         """Return the IPv4 addresses that systemd listens on; for one who may not look into systemd, that anyone does.
