@@ -119,7 +119,7 @@ def up(sides: Sequence[str], count: int) -> dict[str, list[Machine]]:
 
 def down() -> None:
     """Remove every host of the bench."""
-    listed = output(["docker", "ps", "--all", "--format", "{{.Names}}", "--filter", "name=^bench-(fleet|plain)-"])
+    listed = output(["docker", "ps", "--all", "--format", "{{.Names}}", "--filter", "name=^bench-[^-]+-[0-9]+$"])
     with ThreadPoolExecutor(AT_ONCE) as pool:
         list(pool.map(hosts.remove, (listed or "").split()))
 
@@ -184,6 +184,23 @@ def git(*arguments: str, where: Path) -> None:
         LOGS / "bench-git.log",
         f"git {arguments[0]} failed.",
     )
+
+
+def revision(name: str) -> tuple[str, Path]:
+    """This project as it was at a revision: its short name, and the directory that it was put into."""
+    short = output(["git", "-C", str(ROOT), "rev-parse", "--short", "--verify", f"{name}^{{commit}}"])
+    if not short:
+        raise Problem(
+            f"git knows no revision {name} here.", "A shallow clone has only the newest: git fetch --unshallow."
+        )
+    place = PLACE / "revision"
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True)
+    archive = PLACE / "revision.tar"
+    log, failed = LOGS / "bench-git.log", f"The revision {short} could not be unpacked."
+    need(["git", "-C", str(ROOT), "archive", "--output", str(archive), short], log, failed)
+    need(["tar", "-xf", str(archive), "-C", str(place)], log, failed)
+    return short, place
 
 
 class Workshop:

@@ -15,7 +15,10 @@ EXEC = re.compile(r"^<([^>]+)> SSH: EXEC ")
 
 @dataclass(frozen=True)
 class Sample:
-    """One measured run: `side` is fleet, plain or floor, `kind` what was done, `cpu` that of the control node alone."""
+    """One measured run: `kind` is what was done, `cpu` that of the control node alone.
+
+    `side` is fleet, the other side that it is measured against (plain, or the revision of an older role), or floor.
+    """
 
     side: str
     kind: str
@@ -85,6 +88,11 @@ def of(samples: Iterable[Sample], side: str, kind: str, hosts: int | None = None
     return [s for s in samples if (s.side, s.kind) == (side, kind) and hosts in (None, s.hosts)]
 
 
+def other(samples: Iterable[Sample]) -> str:
+    """The side that fleet was measured against."""
+    return next((s.side for s in samples if s.side not in ("fleet", "floor")), "plain")
+
+
 def spread(values: Sequence[float], digits: int = 1) -> str:
     """Median and, of more than one value, the smallest and the largest."""
     middle = f"{statistics.median(values):.{digits}f}"
@@ -94,9 +102,9 @@ def spread(values: Sequence[float], digits: int = 1) -> str:
 
 
 def ratios(samples: Sequence[Sample], kind: str, hosts: int) -> list[float]:
-    """fleet / plain, pair by pair: the two that ran one after the other."""
-    pairs = zip(of(samples, "fleet", kind, hosts), of(samples, "plain", kind, hosts), strict=False)
-    return [fleet.seconds / plain.seconds for fleet, plain in pairs]
+    """fleet / the other side, pair by pair: the two that ran one after the other."""
+    pairs = zip(of(samples, "fleet", kind, hosts), of(samples, other(samples), kind, hosts), strict=False)
+    return [fleet.seconds / against.seconds for fleet, against in pairs]
 
 
 def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -107,32 +115,32 @@ def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def times_table(samples: Sequence[Sample], kinds: Sequence[str]) -> str:
     """Seconds of each run, side by side."""
-    rows = []
+    rows, second = [], other(samples)
     for kind in kinds:
         for hosts in sorted({s.hosts for s in samples if s.kind == kind}):
-            fleet, plain = of(samples, "fleet", kind, hosts), of(samples, "plain", kind, hosts)
+            fleet, against = of(samples, "fleet", kind, hosts), of(samples, second, kind, hosts)
             floor = of(samples, "floor", "ssh true", hosts)
-            if fleet and plain:
-                cpu = [f"{statistics.median(s.cpu for s in each):.1f}" for each in (fleet, plain)]
+            if fleet and against:
+                cpu = [f"{statistics.median(s.cpu for s in each):.1f}" for each in (fleet, against)]
                 rows.append(
                     [
                         kind,
                         str(hosts),
                         spread([s.seconds for s in fleet]),
-                        spread([s.seconds for s in plain]),
+                        spread([s.seconds for s in against]),
                         spread(ratios(samples, kind, hosts), 2),
                         " / ".join(cpu),
                         spread([s.seconds for s in floor]) if floor else "",
                     ]
                 )
-    head = ["run", "hosts", "Flask Fleet, s", "plain, s", "ratio", "CPU of the control node, s", "floor, s"]
+    head = ["run", "hosts", "Flask Fleet, s", f"{second}, s", "ratio", "CPU of the control node, s", "floor, s"]
     return markdown(head, rows)
 
 
 def lines_table(samples: Sequence[Sample], kinds: Sequence[str]) -> str:
     """How each run grows with the hosts, where it was measured on more than two sizes."""
     rows = []
-    for side, kind in [*((s, k) for k in kinds for s in ("fleet", "plain")), ("floor", "ssh true")]:
+    for side, kind in [*((s, k) for k in kinds for s in ("fleet", other(samples))), ("floor", "ssh true")]:
         chosen = of(samples, side, kind)
         if len({s.hosts for s in chosen}) < 3:
             continue

@@ -4,7 +4,8 @@ Each side has hosts of its own. First deploys are timed on a few hosts, because 
 with the cores of this one machine; no-op runs and code-only releases on growing numbers of hosts, and on all of them a
 release while the first host has visitors, so that its traffic is compared. A round runs both sides, one after the
 other, in changing order, and every run is judged: a no-op changes nothing, and after a release every host answers with
-the new version. BENCH="--sizes 2,4 --repeats 1" make bench-fleet is a short form.
+the new version. BENCH="--sizes 2,4 --repeats 1" make bench-fleet is a short form. With --against REVISION the other
+side is this role as it was then, taken from git: does a change cost time?
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import time
 import urllib.request
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from bench import farm, figures
@@ -30,8 +31,6 @@ from bench.figures import Sample, Trips
 from tools import hosts
 from tools.run import CACHE, LOGS, ROOT, Problem, main, seconds, short, tail
 
-SIDES = ("fleet", "plain")
-PLAYBOOKS = {"fleet": "site.yml", "plain": "bench/baseline/site.yml"}
 KINDS = ("no-op", "release", "release with visitors", "first deploy")
 PACE = 0.1  # seconds from one visit to the next
 BEFORE = 12.0  # seconds of visits before a run: longer than what is compared with, flask_gunicorn_nginx_rollout.bake
@@ -43,38 +42,50 @@ def numbers(text: str) -> list[int]:
     return sorted({int(part) for part in text.split(",")})
 
 
-def variables(workshop: Workshop) -> dict[str, dict[str, object]]:
-    """What each side's inventory says of the app."""
+@dataclass(frozen=True)
+class Side:
+    """What is measured: a playbook, the directory it is run in, and what its inventory says of the app."""
+
+    playbook: str
+    place: Path
+    variables: dict[str, object]
+
+
+def sides(workshop: Workshop, against: str) -> dict[str, Side]:
+    """This role, and what it is measured against: a revision of it, or the plain playbook where none is named."""
     ca = hosts.CONTROL_NODE_CA if hosts.control_node_ca() else ""
-    return {
-        "fleet": {
-            "flask_gunicorn_nginx_name": "hello",
-            "flask_gunicorn_nginx_source": str(workshop.app),
-            "flask_gunicorn_nginx_default_server": True,
-            "flask_gunicorn_nginx_pip": {"ca_bundle": ca},
-        },
-        "plain": {
-            "app_repo": f"file://{farm.REPOSITORY_ON_HOST}",
-            "pip_environment": {"PIP_CERT": ca} if ca else {},
-        },
+    role: dict[str, object] = {
+        "flask_gunicorn_nginx_name": "hello",
+        "flask_gunicorn_nginx_source": str(workshop.app),
+        "flask_gunicorn_nginx_default_server": True,
+        "flask_gunicorn_nginx_pip": {"ca_bundle": ca},
     }
+    plain: dict[str, object] = {
+        "app_repo": f"file://{farm.REPOSITORY_ON_HOST}",
+        "pip_environment": {"PIP_CERT": ca} if ca else {},
+    }
+    if against:
+        name, place = farm.revision(against)
+        return {"fleet": Side("site.yml", ROOT, role), name: Side("site.yml", place, role)}
+    return {"fleet": Side("site.yml", ROOT, role), "plain": Side("bench/baseline/site.yml", ROOT, plain)}
 
 
 class Bench:
     """Everything that one run of the bench measures, and with what."""
 
-    def __init__(self, machines: dict[str, list[Machine]], workshop: Workshop, forks: int, sockets: Path) -> None:
-        self.machines, self.workshop, self.forks, self.sockets = machines, workshop, forks, sockets
-        self.variables = variables(workshop)
+    def __init__(
+        self, sides: dict[str, Side], machines: dict[str, list[Machine]], workshop: Workshop, forks: int, sockets: Path
+    ) -> None:
+        self.sides, self.machines, self.workshop, self.forks, self.sockets = sides, machines, workshop, forks, sockets
         self.samples: list[Sample] = []
         self.trips: dict[tuple[str, str], Trips] = {}
 
-    def timed(self, argv: Sequence[str], log: Path) -> tuple[int, float, float]:
+    def timed(self, argv: Sequence[str], log: Path, place: Path = ROOT) -> tuple[int, float, float]:
         """Run a command on cold connections: its exit code, seconds, and the CPU seconds of it and its children."""
         farm.hang_up(self.sockets)
         environment = {
             **os.environ,
-            "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+            "ANSIBLE_CONFIG": str(place / "ansible.cfg"),
             "ANSIBLE_NOCOLOR": "1",
             "ANSIBLE_FORKS": str(self.forks),
             "ANSIBLE_SSH_CONTROL_PATH_DIR": str(self.sockets),
@@ -83,7 +94,7 @@ class Bench:
         with log.open("w") as sink:
             began = time.monotonic()
             process = subprocess.Popen(
-                argv, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink
+                argv, cwd=place, env=environment, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink
             )
             _, status, usage = os.wait4(process.pid, 0)
             process.returncode = os.waitstatus_to_exitcode(status)
@@ -93,9 +104,10 @@ class Bench:
     def play(self, side: str, kind: str, machines: Sequence[Machine], *flags: str) -> Sample:
         """Run a side's playbook on some hosts, and judge how it ended."""
         log = LOGS / f"bench-{side}-{kind.replace(' ', '-')}-{len(machines)}.log"
-        inventory = farm.inventory(machines, self.variables[side], side)
-        argv = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", str(inventory), *flags, PLAYBOOKS[side]]
-        code, took, cpu = self.timed(argv, log)
+        what = self.sides[side]
+        inventory = farm.inventory(machines, what.variables, side)
+        argv = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", str(inventory), *flags, what.playbook]
+        code, took, cpu = self.timed(argv, log, what.place)
         text = log.read_text(errors="replace")
         recap = figures.recap(text)
         if code or len(recap) != len(machines) or not all(well for _, well in recap.values()):
@@ -144,7 +156,7 @@ class Bench:
 
     def measure(self, kind: str, which: slice, repeat: int) -> None:
         """One round: both sides, one after the other, in an order that changes."""
-        for side in SIDES if repeat % 2 == 0 else SIDES[::-1]:
+        for side in list(self.sides) if repeat % 2 == 0 else list(self.sides)[::-1]:
             machines = self.machines[side][which]
             with visitors(machines[0]) if kind == "release with visitors" else contextlib.nullcontext():
                 self.add(self.play(side, kind, machines))
@@ -153,7 +165,7 @@ class Bench:
         """Keep a measurement and say it."""
         self.samples.append(sample)
         print(
-            f"  {sample.kind:12} {sample.hosts:3} hosts  {sample.side:5}  {seconds(sample.seconds):>12}"
+            f"  {sample.kind:12} {sample.hosts:3} hosts  {sample.side:7}  {seconds(sample.seconds):>12}"
             f"  (control node's CPU {seconds(sample.cpu)})",
             flush=True,
         )
@@ -169,7 +181,7 @@ class Bench:
     def report(self) -> str:
         """The tables."""
         counted = [
-            (side, kind, self.trips[side, kind]) for kind in KINDS for side in SIDES if (side, kind) in self.trips
+            (side, kind, self.trips[side, kind]) for kind in KINDS for side in self.sides if (side, kind) in self.trips
         ]
         return "\n\n".join(
             [
@@ -218,10 +230,10 @@ def run(bench: Bench, options: argparse.Namespace) -> None:
     with alone(options.lock):
         for repeat in range(deploys):
             bench.measure("first deploy", slice(few * repeat, few * (repeat + 1)), repeat)
-        for side in SIDES:
+        for side in bench.sides:
             if rest := bench.machines[side][few * deploys :]:
                 bench.play(side, "first deploy", rest, "-vvv")
-        for side in SIDES:
+        for side in bench.sides:
             bench.play(side, "no-op", bench.machines[side][:few], "-vvv")
     for repeat in range(options.repeats):
         with alone(options.lock):
@@ -235,7 +247,7 @@ def run(bench: Bench, options: argparse.Namespace) -> None:
             bench.measure("release with visitors", slice(max(releases)), repeat)
             if repeat == options.repeats - 1:
                 bench.workshop.change("counted")
-                for side in SIDES:
+                for side in bench.sides:
                     bench.play(side, "release", bench.machines[side][:few], "-vvv")
 
 
@@ -247,18 +259,20 @@ def work() -> int:
     parser.add_argument("--first", type=int, default=5, help="hosts of one first deploy (%(default)s)")
     parser.add_argument("--repeats", type=int, default=3, help="rounds of each (%(default)s)")
     parser.add_argument("--forks", type=int, default=20, help="hosts at once, for all sides (%(default)s)")
+    parser.add_argument("--against", default="", metavar="REVISION", help="measure against this role as it was then")
     parser.add_argument("--keep", action="store_true", help="leave the hosts running")
     parser.add_argument("--lock", default="", metavar="FILE", help="hold this lock while measuring")
     options = parser.parse_args()
     began = time.monotonic()
     farm.PLACE.mkdir(parents=True, exist_ok=True)
     workshop = Workshop()
+    compared = sides(workshop, options.against)
     with farm.control_sockets() as sockets:
         try:
             with alone(options.lock):
-                machines = farm.up(SIDES, max(numbers(options.sizes)))
-            farm.known_hosts([machine for side in SIDES for machine in machines[side]])
-            bench = Bench(machines, workshop, options.forks, sockets)
+                machines = farm.up(list(compared), max(numbers(options.sizes)))
+            farm.known_hosts([machine for side in compared for machine in machines[side]])
+            bench = Bench(compared, machines, workshop, options.forks, sockets)
             run(bench, options)
             bench.save()
         finally:

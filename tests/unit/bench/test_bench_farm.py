@@ -57,6 +57,24 @@ def test_the_plain_side_installs_the_versions_that_the_role_pins(place: Path) ->
     assert "\ngunicorn==" in requirements
 
 
+def test_this_role_as_it_was_is_the_other_side(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    workshop, repository = farm.Workshop(), place / "repository"
+    repository.mkdir()
+    monkeypatch.setattr(farm, "ROOT", repository)
+    farm.git("init", "--quiet", where=repository)
+    (repository / "site.yml").write_text("then\n")
+    farm.git("add", "site.yml", where=repository)
+    farm.git("commit", "--quiet", "--message", "Then", where=repository)
+    (repository / "site.yml").write_text("now\n")
+    sides = fleet.sides(workshop, "HEAD")
+    name = list(sides)[1]
+    assert (sides[name].place / "site.yml").read_text() == "then\n"
+    assert sides[name].variables == sides["fleet"].variables
+    assert farm.names(name, 1) == [f"bench-{name}-01"] and name.isalnum()
+    with pytest.raises(Problem, match="no revision nothing"):
+        farm.revision("nothing")
+
+
 def test_the_limit_of_inotify_is_raised_where_it_is_too_low(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     limit = place / "limit"
     monkeypatch.setattr(farm, "INOTIFY", limit)

@@ -86,6 +86,12 @@ def test_a_ratio_is_of_two_runs_of_one_round() -> None:
     assert figures.ratios(samples, "no-op", 5) == [0.5, 0.75]
 
 
+def test_an_older_role_takes_the_place_of_the_plain_playbook() -> None:
+    samples = [*taken("fleet", "no-op", (5, 1.0)), *taken("6558cb6", "no-op", (5, 2.0))]
+    head, _, row = figures.times_table(samples, ["no-op"]).splitlines()
+    assert "| 6558cb6, s |" in head and row.startswith("| no-op | 5 | 1.0 | 2.0 | 0.50 |")
+
+
 def test_the_tables_hold_what_was_measured() -> None:
     sizes = (5, 10, 20)
     samples = [
