@@ -22,6 +22,7 @@ ARCHIVE_NEEDED = 3
 # an archive up to so many bytes goes along with the question whether it is needed: one round trip less
 SMALL = 256 * 1024
 # which options each command takes besides `app`
+# what a person asks on the host is not here: FOR_PEOPLE in tests/unit/plugins/test_flaskctl_options.py
 TAKES: dict[str, set[str]] = {
     "status": {"drift"},
     "stage": {"src", "archive", "sha256", "config", "try", "holder"},

@@ -9,12 +9,10 @@ import zlib
 from collections.abc import Callable
 
 import pytest
+from flaskctl.units import KNOWN_SINCE
 
 from tests.integration.asking import Site
 from tests.rendering import SCENARIOS, evaluate, render
-
-# what systemd 247 does not know yet and ignores; another name it does not know is a mistake of ours
-NEWER = {"NoExecPaths": 248, "ExecPaths": 248, "PrivateIPC": 248, "SocketBindDeny": 249}
 
 WRITE = """
 import base64, json, os, sys, zlib
@@ -82,7 +80,7 @@ def test_nginx_accepts_apps_of_every_kind_together(scratch: str, rendered: Calla
 def known(text: str, site: Site, *about: str) -> list[str]:
     """The lines about us, less what an old systemd says of a directive that is newer than it."""
     version = int(site.root("systemctl --version").split()[1])
-    newer = [name for name, since in NEWER.items() if since > version]
+    newer = [name for name, since in KNOWN_SINCE.items() if since > version]
     lines = [line for line in text.splitlines() if any(word in line for word in about)]
     return [line for line in lines if not any(f"'{name}'" in line for name in newer)]
 

@@ -38,9 +38,9 @@ def test_the_action_calls_the_launcher() -> None:
 
 
 def test_the_record_is_the_one_that_config_files_writes() -> None:
-    from ansible_collections.flaskfleet.web.plugins.module_utils import file_record, file_transaction
+    from ansible_collections.flaskfleet.web.plugins.module_utils import file_record, file_transaction, ownership
 
-    assert file_record.RECORD == layout.RECORD
+    assert file_record.RECORD == ownership.RECORD == layout.RECORD
     assert f"{file_transaction.STATE_DIRECTORY}/config_files.lock" == layout.RECORD_LOCK
 
 

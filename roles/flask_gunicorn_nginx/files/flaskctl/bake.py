@@ -1,4 +1,4 @@
-"""The command bake: watch the real traffic after a switch."""
+"""The command bake: watch the real traffic after a switch; `traffic` decides what is worse."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is wrong with a release that stands, compared with what was deployed. Reads, changes nothing."""
+"""What has drifted in a release that stands: status tells it, stage mends it. Reads, changes nothing."""
 
 from __future__ import annotations
 

@@ -50,6 +50,8 @@ class Config:
     ca_bundle: str = ""
     notes: dict[str, str] = dataclasses.field(default_factory=dict)  # by, from, revision
 
+    # With the archive, environment and credentials these are the id. A new one must not count while it is empty: every host
+    # would get another id, and a `stage` without a configuration a second release.
     IDENTITY = ("gunicorn_conf", "requirements", "server_requirements", "static_dir", "service", "processes")
 
 

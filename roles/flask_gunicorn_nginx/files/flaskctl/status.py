@@ -1,4 +1,4 @@
-"""The commands that only look: status, releases."""
+"""The commands that only look: status with drift and all that is wrong, and releases."""
 
 from __future__ import annotations
 

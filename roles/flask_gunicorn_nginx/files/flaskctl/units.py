@@ -1,4 +1,4 @@
-"""Texts of systemd's units, and the calls of systemd-run made of them. Pure functions."""
+"""Reads the units that the role's templates wrote, and makes calls of systemd-run of them. Pure functions."""
 
 from __future__ import annotations
 
