@@ -20,10 +20,10 @@ class ActionModule(ProgramAction):  # type: ignore[misc]
     """What every such action does; and a warning says which host it is about."""
 
     MODULE = "host"
-    USES = ("nginx_config", "nginx_sandbox", "ownership")
+    USES = ("engine", "nginx_config", "nginx_sandbox", "ownership")
     SPEC = {
         **dict.fromkeys(("packages", "users", "services", "schedules", "paths", "directories"), NAMES),
-        **dict.fromkeys(("app", "claim"), {"type": "str", "default": ""}),
+        **dict.fromkeys(("app", "claim", "launcher"), {"type": "str", "default": ""}),
         "nginx_sandbox": {"type": "dict", "options": SANDBOX},
     }
 

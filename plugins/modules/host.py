@@ -75,6 +75,11 @@ options:
     type: list
     elements: str
     default: []
+  launcher:
+    description:
+      - The path of flaskctl. RV(engine) tells which version it starts.
+    type: str
+    default: ""
   nginx_sandbox:
     description:
       - A drop-in of C(nginx.service) that is to be tried. A short-lived unit with the settings that nginx will have at
@@ -175,6 +180,11 @@ foreign:
   type: list
   elements: str
   sample: ["user shop (uid 1001, home /home/shop, shell /bin/bash)", "/srv/shop"]
+engine:
+  description: The version of the flaskctl that is installed, a hash of its files; empty where it is not whole.
+  returned: always
+  type: str
+  sample: 1f0a3b5c7d9e
 nginx_dropin:
   description: The text that the drop-in of O(nginx_sandbox) is to have. Where nginx would not start in it, or not
     serve a site, it is empty, and a warning names the paths. Where that cannot be told, it is what stands there.
@@ -191,6 +201,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from ansible_collections.flaskfleet.web.plugins.module_utils.engine import whole
 from ansible_collections.flaskfleet.web.plugins.module_utils.nginx_sandbox import judge
 from ansible_collections.flaskfleet.web.plugins.module_utils.ownership import foreign
 
@@ -312,6 +323,7 @@ def answer(params: dict[str, Any], check: bool) -> dict[str, Any]:
         "ipv6": bool(read("/proc/net/if_inet6")),
         "unreadable_schedules": [when for when in params["schedules"] if not readable(when)],
         "foreign": foreign(*app, ask) if params["app"] else [],
+        "engine": whole(params["launcher"]) if params["launcher"] else "",
         "nginx_dropin": dropin,
         **({"warnings": warnings} if warnings else {}),
     }

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from ansible.errors import AnsibleError
 from ansible_collections.flaskfleet.web.plugins.lookup.engine import LookupModule, entries, rooms
+from ansible_collections.flaskfleet.web.plugins.module_utils import engine
 
 PYTHON = "/usr/bin/python3"
 
@@ -25,7 +27,7 @@ def installed(root: Path) -> Path:
 
 
 def test_the_launcher_is_written_last_and_names_the_directory_of_all_others() -> None:
-    *files, launcher = LookupModule().run(["/usr/local/bin/flaskctl", "/usr/local/lib/flaskctl"])
+    *files, launcher = LookupModule().run(["/usr/local/bin/flaskctl", "/usr/local/lib/flaskctl", ""])
     directory = {str(Path(entry["path"]).parents[1]) for entry in files}
     assert len(directory) == 1 and f'"{directory.pop()}"' in launcher["content"]
     assert {Path(entry["path"]).name for entry in files} >= {"__init__.py", "cli.py", "switch.py"}
@@ -39,9 +41,56 @@ def test_the_directory_is_another_when_one_file_is_another() -> None:
     assert entries("/b", "/l", {"a.py": "1"}) == one
 
 
-def test_two_paths_are_wanted() -> None:
+def test_three_terms_are_wanted() -> None:
     with pytest.raises(AnsibleError, match="path of the launcher"):
         LookupModule().run(["/usr/local/bin/flaskctl"])
+
+
+def test_a_host_that_has_it_whole_is_sent_nothing(tmp_path: Path) -> None:
+    launcher = installed(tmp_path)
+    has = engine.whole(str(launcher))
+    assert has and entries(str(launcher), str(tmp_path / "lib"), rooms(), has) == []
+
+
+def cut(directory: Path, launcher: Path) -> None:
+    (directory / "switch.py").write_text("")
+
+
+def gone(directory: Path, launcher: Path) -> None:
+    (directory / "switch.py").unlink()
+
+
+def more(directory: Path, launcher: Path) -> None:
+    (directory / "json.py").write_text("")
+
+
+def everybodys(directory: Path, launcher: Path) -> None:
+    (directory / "switch.py").chmod(0o666)
+
+
+def not_run(directory: Path, launcher: Path) -> None:
+    launcher.chmod(0o644)
+
+
+def changed(directory: Path, launcher: Path) -> None:
+    launcher.write_text(launcher.read_text() + "\n")
+
+
+def older(directory: Path, launcher: Path) -> None:
+    launcher.write_text("#!/usr/bin/python3\nprint('one file, as before')\n")
+
+
+def elsewhere(directory: Path, launcher: Path) -> None:
+    directory.parent.rename(directory.parents[1] / "copy")
+    launcher.write_text(launcher.read_text().replace(directory.parent.name, "copy"))
+
+
+@pytest.mark.parametrize("damage", [cut, gone, more, everybodys, not_run, changed, older, elsewhere])
+def test_one_that_is_not_whole_is_sent_all_of_it(damage: Callable[[Path, Path], None], tmp_path: Path) -> None:
+    launcher = installed(tmp_path)
+    damage(next((tmp_path / "lib").glob("*/flaskctl")), launcher)
+    assert engine.whole(str(launcher)) == ""
+    assert engine.whole(str(tmp_path / "nothing")) == ""
 
 
 def test_the_first_call_by_root_leaves_byte_code_that_everybody_reads(tmp_path: Path) -> None:
