@@ -52,6 +52,7 @@ SCENARIOS: dict[str, dict[str, Any]] = {
     },
     "Gunicorn's and systemd's own words": {
         "default_server": True,
+        "writable": ["instance"],
         "settings": {"workers": 3, "graceful_timeout": 50, "access_log_format": 'it\'s "%(r)s"', "statsd_host": None},
         "service_settings": {"IPAddressAllow": ["10.0.0.5", "10.0.0.2"], "MemoryMax": "512M", "Nice": 5},
     },

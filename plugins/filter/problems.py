@@ -67,6 +67,7 @@ RULES: dict[str, Rule] = {
     "pip": app.pip,
     "env": app.env,
     "credentials": app.credentials,
+    "writable": app.writable,
     "settings": gunicorn.settings,
     "service_settings": systemd.service_settings,
     "port": a_number(1024, 65535, "Set a free port, such as 5000."),

@@ -89,6 +89,20 @@ def exclude(value: Any) -> Problems:
     yield from a_list(value, a_text(r"[^\x00-\x1f\x7f]+", "a pattern for names, such as *.sqlite3"), "['*.sqlite3']")
 
 
+def writable(value: Any) -> Problems:
+    """Accept directories inside the source, none of them within another."""
+    inside = r"(?!/)(?!.*(^|/)\.\.?(/|$))[^\x00-\x1f\x7f]*[^\x00-\x1f\x7f/]"
+    a_directory = a_text(inside, "a directory by its path in the source, such as instance or var/uploads")
+    problems = list(a_list(value, a_directory, "[instance]"))
+    yield from problems
+    for one in () if problems else value:
+        for other in value:
+            if other.startswith(f"{one}/"):
+                yield f"holds {shown(one)} and {shown(other)}, which lies in it. Name the outer one alone."
+    if not problems and len(set(value)) < len(value):
+        yield "names a directory twice. Name it once."
+
+
 def wsgi_app(value: Any) -> Problems:
     """Accept what Gunicorn can import: module:name, or a call of a factory with literals."""
     example = "It must be MODULE:NAME or a factory, such as app:app or flaskr:create_app('production')."

@@ -9,6 +9,7 @@ import json
 import os
 import pkgutil
 import re
+import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -231,6 +232,15 @@ class FakeHost(Host):
             self.last_pid += 1
             self.set_unit(name, ActiveState="active", MainPID=str(self.last_pid), Result="success")
         return 0
+
+    def run_as(self, account: Any, argv: Sequence[str]) -> Any:
+        """Run it as whoever runs the tests, below the root of this host."""
+        self.calls.append(["as", str(account.uid), *argv])
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+        return flaskctl.Done(done.returncode, done.stdout, done.stderr)
+
+    def make_home(self, path: Path, account: Any) -> None:
+        path.mkdir(mode=0o750, parents=True)
 
     def children(self, pid: int) -> set[str]:
         if "worker" in self.broken.values() and pid:

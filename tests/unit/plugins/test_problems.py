@@ -36,6 +36,7 @@ def told(**options: Any) -> list[str]:
         ("source", "hello==1.2.0"),
         ("source", "~/code"),
         ("exclude", []),
+        ("writable", ["instance", "var/up loads", "..data"]),
         ("exclude", ["*.sqlite3", "/tests", "with space"]),
         ("wsgi_app", "app:app"),
         ("wsgi_app", "flaskr"),
@@ -129,6 +130,13 @@ def test_what_can_work_is_let_through(option: str, value: Any) -> None:
         ("exclude", [""], "item 1"),
         ("exclude", ["ok", "a\nb"], "item 2"),
         ("exclude", [5], "item 1"),
+        ("writable", "instance", "must be a list"),
+        ("writable", ["/var/lib/x"], "by its path in the source"),
+        ("writable", ["ok", "../up"], "item 2"),
+        ("writable", ["a/./b"], "item 1"),
+        ("writable", ["uploads/"], "item 1"),
+        ("writable", ["var", "var/uploads"], "Name the outer one"),
+        ("writable", ["a", "a"], "twice"),
         *[
             ("wsgi_app", value, "MODULE:NAME or a factory")
             for value in (

@@ -67,8 +67,9 @@ def test_a_list_says_what_it_is_a_list_of(name: str) -> None:
     assert ("elements" in OPTIONS[name]) == (OPTIONS[name]["type"] == "list")
 
 
-def test_there_are_at_most_thirty_variables() -> None:
-    assert len(OPTIONS) <= 30
+def test_there_are_at_most_forty_variables() -> None:
+    """An option of a dictionary that is there is better than one more."""
+    assert len(OPTIONS) <= 40
 
 
 @pytest.mark.parametrize("name", sorted(OPTIONS))

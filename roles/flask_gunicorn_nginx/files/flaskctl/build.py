@@ -18,6 +18,7 @@ from flaskctl.requirements import dependencies_of
 from flaskctl.texts import utc
 from flaskctl.units import lies_on
 from flaskctl.venv import ensure_venv, install_site
+from flaskctl.writable import link_writable
 
 
 def build(
@@ -33,13 +34,14 @@ def build(
         work.mkdir(parents=True)
         app.host.checkpoint("unpack")
         fill(work / "app")
+        link_writable(app, work / "app", config)
         files, source = inventory(work / "app"), dependencies_of(work / "app", config.requirements)
         key, built = ensure_venv(app, work / "app", source, config, python)
         in_use = final.is_dir() and release in app.in_use()
         app.host.checkpoint("build")
         os.symlink(f"../../venvs/{key}", work / "venv")
         if source.project:
-            install_site(app, work, key, config, sound_copy(app, sha256))
+            install_site(app, work, key, config, sound_copy(app, sha256, config))
         write_configuration(app, work, config)
         app.host.checkpoint("manifest")
         noted = {name: config.notes.get(name, "") for name in ("by", "from", "revision")}

@@ -12,12 +12,13 @@ from pathlib import Path
 from flaskctl import Json
 from flaskctl.app import App
 from flaskctl.errors import Refused
-from flaskctl.files import differs, inventory, mode_of
+from flaskctl.files import differs, inventory, mode_of, read_json
 from flaskctl.layout import release_path
 from flaskctl.release import Config, credentials_drop_in, release_files, static_target
 from flaskctl.requirements import dependencies_of, venv_base, venv_key
 from flaskctl.units import lies_on, mount_points, service_settings
 from flaskctl.venv import venv_sound
+from flaskctl.writable import missing_writable
 
 
 def find_damage(app: App, release: str, manifest: Json, config: Config, python: str) -> tuple[list[str], list[str]]:
@@ -39,6 +40,7 @@ def find_damage(app: App, release: str, manifest: Json, config: Config, python: 
     found += venv_damage(app, release, manifest, config, python, code_is_whole=not broken)
     if manifest.get("site") and not (home / "site").is_dir():
         found.append(f"{release}/site")
+    found += missing_writable(app, config)
     static = os.readlink(home / "static") if (home / "static").is_symlink() else None
     if static != static_target(home, config.static_dir):
         found.append(f"{release}/static")
@@ -99,10 +101,16 @@ def unit_files(app: App, release: str, config: Config) -> dict[Path, tuple[str, 
     return files
 
 
-def sound_copy(app: App, sha256: str) -> Path | None:
-    """Return the code of a release that was made from this archive and still has each of its files."""
+def sound_copy(app: App, sha256: str, config: Config) -> Path | None:
+    """Return the code of a release that was made from this archive and still has each of its files.
+
+    A directory that the app writes to is a link there: what the source holds in its place is gone.
+    """
     for release in app.releases():
-        code = app.releases_dir / release.id / "app"
-        if release.archive_sha256 == sha256 and inventory(code) == (app.manifest(release.id) or {}).get("files"):
-            return code
+        home = app.releases_dir / release.id
+        links = (read_json(home / "config.json") or {}).get("writable", [])
+        if release.archive_sha256 != sha256 or not set(links) <= set(config.writable):
+            continue
+        if inventory(home / "app") == (app.manifest(release.id) or {}).get("files"):
+            return home / "app"
     return None

@@ -101,6 +101,15 @@ class Host:
             return None
         return Account(found.pw_uid, found.pw_gid, found.pw_dir, found.pw_shell)
 
+    def run_as(self, account: Account, argv: Sequence[str]) -> Done:
+        """Run a program as a user of this host, with no right that is not the user's."""
+        return self.run(argv, user=account.uid, group=account.gid, extra_groups=[], umask=0o027)
+
+    def make_home(self, path: Path, account: Account) -> None:
+        """Make a directory that belongs to a user, below one that is root's."""
+        path.mkdir(mode=0o750)
+        os.chown(path, account.uid, account.gid)
+
     def mounts_below(self, path: Path) -> list[str]:
         """Return what is mounted below a path in the host's own view: to erase it would erase what is mounted."""
         lines = (read_text(self.path("/proc/self/mountinfo")) or "").splitlines()

@@ -26,6 +26,11 @@ def release_path(app: str, release: str) -> str:
     return f"/srv/{app}/releases/{release}"
 
 
+def data_path(app: str, name: str) -> str:
+    """Return a path in the directory that an app keeps its data in, as the app names it."""
+    return f"/var/lib/{app}/{name}"
+
+
 class Layout:
     """The paths and the names of the units of one app. `at` says where a path of the host is, in a test elsewhere."""
 

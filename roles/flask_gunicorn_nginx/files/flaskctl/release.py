@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
+from itertools import permutations
 from pathlib import Path, PurePosixPath
 
 from flaskctl import Json
@@ -45,14 +46,16 @@ class Config:
     static_dir: str = ""
     service: str = ""
     processes: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict)  # name: service text, timer text
+    writable: list[str] = dataclasses.field(default_factory=list)  # directories beside the code, by path in the source
     python: str = "python3"
     index_url: str = ""
     ca_bundle: str = ""
     notes: dict[str, str] = dataclasses.field(default_factory=dict)  # by, from, revision
 
-    # With the archive, environment and credentials these are the id. A new one must not count while it is empty: every host
-    # would get another id, and a `stage` without a configuration a second release.
+    # With the archive, environment and credentials these are the id. A new one must not count while it is empty: every
+    # host would get another id, and a `stage` without a configuration a second release.
     IDENTITY = ("gunicorn_conf", "requirements", "server_requirements", "static_dir", "service", "processes")
+    IDENTITY_IF_SET = ("writable",)
 
 
 def parse_config(text: str) -> Config:
@@ -69,6 +72,8 @@ def parse_config(text: str) -> Config:
         if name == "processes":
             ok = isinstance(value, dict) and all(APP_NAME.match(p) and is_process(units) for p, units in value.items())
             wanted = 'an object of {"service": text, "timer": text} objects, with names like `worker`'
+        elif name == "writable":
+            ok, wanted = are_directories(value), "a list of directories inside the source, none within another"
         elif name in ("environment", "credentials", "notes"):
             ok, wanted = is_text_map(value), "an object of strings"
         else:
@@ -87,6 +92,15 @@ def parse_config(text: str) -> Config:
 
 def is_text_map(value: object) -> bool:
     return isinstance(value, dict) and all(isinstance(k, str) and isinstance(v, str) for k, v in value.items())
+
+
+def are_directories(value: object) -> bool:
+    """Tell whether these are paths of directories inside something, none of them within another."""
+    if not isinstance(value, list) or not all(isinstance(name, str) and name and "\0" not in name for name in value):
+        return False
+    paths = [PurePosixPath(name) for name in value]
+    inside = all(path.parts and not path.is_absolute() and ".." not in path.parts for path in paths)
+    return inside and not any(one in other.parents or one == other for one, other in permutations(paths, 2))
 
 
 def is_process(value: object) -> bool:
@@ -147,6 +161,7 @@ def release_id(archive_sha256: str, config: Config) -> str:
     """
     secret = canonical({"environment": config.environment, "credentials": config.credentials})
     parts: Json = {name: getattr(config, name) for name in Config.IDENTITY}
+    parts.update({name: getattr(config, name) for name in Config.IDENTITY_IF_SET if getattr(config, name)})
     parts["archive_sha256"] = archive_sha256
     parts["secret"] = hashlib.pbkdf2_hmac("sha256", secret, b"flaskctl " + archive_sha256.encode(), 100_000).hex()
     return hashlib.sha256(canonical(parts)).hexdigest()[:12]
@@ -164,7 +179,8 @@ def changes(old: Config, new: Config) -> Json:
         }
         if any(entry.values()):
             result[field] = entry
-    settings = [name for name in Config.IDENTITY if getattr(old, name) != getattr(new, name)]
+    names = (*Config.IDENTITY, *Config.IDENTITY_IF_SET)
+    settings = [name for name in names if getattr(old, name) != getattr(new, name)]
     return {**result, "settings": settings} if settings else result
 
 

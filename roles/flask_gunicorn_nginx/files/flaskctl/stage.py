@@ -134,7 +134,7 @@ def stage_release(app: App, release: str, sha256: str, config: Config, file: IO[
     todo = manifest is None or bool(damage)
     if manifest is None:
         check_schedules(app, config)
-    like = sound_copy(app, sha256) if todo and file is None else None
+    like = sound_copy(app, sha256, config) if todo and file is None else None
     needed = todo and file is None and like is None
     key, built = (manifest or {}).get("venv"), False
     if todo and not needed and not app.dry:
