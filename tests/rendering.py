@@ -40,7 +40,7 @@ SCENARIOS: dict[str, dict[str, Any]] = {
         "health_path": "/api/healthz",
         "static": {"url": "/assets/"},
     },
-    "no static files": {"default_server": True, "static": {"dir": ""}},
+    "no static files, and no way out": {"default_server": True, "static": {"dir": ""}, "outbound": "none"},
     "behind load balancers": {
         "server_names": ["example.com"],
         "tls": TLS,
@@ -54,7 +54,8 @@ SCENARIOS: dict[str, dict[str, Any]] = {
         "default_server": True,
         "writable": ["instance"],
         "settings": {"workers": 3, "graceful_timeout": 50, "access_log_format": 'it\'s "%(r)s"', "statsd_host": None},
-        "service_settings": {"IPAddressAllow": ["10.0.0.5", "10.0.0.2"], "MemoryMax": "512M", "Nice": 5},
+        "outbound": ["10.0.0.5", "2001:db8::/32"],
+        "service_settings": {"IPAddressAllow": ["10.0.0.6", "10.0.0.2"], "MemoryMax": "512M", "Nice": 5},
     },
     "processes beside the web server": {
         "default_server": True,

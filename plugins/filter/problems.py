@@ -68,6 +68,7 @@ RULES: dict[str, Rule] = {
     "env": app.env,
     "credentials": app.credentials,
     "writable": app.writable,
+    "outbound": systemd.outbound,
     "settings": gunicorn.settings,
     "service_settings": systemd.service_settings,
     "port": a_number(1024, 65535, "Set a free port, such as 5000."),

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -134,3 +135,21 @@ def process(value: Any) -> Problems:
         yield "has count and schedule. Set count for what runs all the time, schedule for what runs at times."
     if re.fullmatch(NAME, str(value.get("name"))) and not re.fullmatch(NAME, units(value)[-1]):
         yield f"has the copies {shown(value['name'])}-1 and so on, and with a number a name has at most 31 characters."
+
+
+def outbound(value: Any) -> Problems:
+    """Accept any, none, or addresses and networks."""
+    example = "It must be any, none, or a list of addresses and networks, such as [10.0.0.5, 10.2.0.0/16]."
+    if value in ("any", "none"):
+        return
+    if not isinstance(value, (list, tuple)) or not value:
+        yield f"is {shown(value)}. {example}"
+        return
+    for position, item in enumerate(value, 1):
+        try:
+            network = ipaddress.ip_network(item if isinstance(item, str) else "", strict=False)
+        except ValueError:
+            yield f"item {position} is {shown(item)}, no address or network: systemd looks up no names. {example}"
+            continue
+        if network.prefixlen == 0:
+            yield f"item {position} is {shown(item)}: every address. Write any instead of the list."

@@ -22,7 +22,7 @@ OPTIONS: dict[str, dict[str, Any]] = SPECS["main"]["options"]
 # Neither has a sane default: the name is required, the source is needed only to release.
 WITHOUT_DEFAULT = {f"{PREFIX}name", f"{PREFIX}source"}
 
-PYTHON_TYPES = {"str": str, "path": str, "int": int, "bool": bool, "list": list, "dict": dict}
+PYTHON_TYPES = {"str": str, "path": str, "int": int, "bool": bool, "list": list, "dict": dict, "raw": str}
 
 
 def used_in_role() -> str:

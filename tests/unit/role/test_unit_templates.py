@@ -97,9 +97,25 @@ def test_a_list_gives_one_line_for_each_item_and_comes_after_the_roles_own() -> 
     text = render(
         "app@.service", {"service_settings": {"IPAddressAllow": ["10.0.0.5", "10.0.0.2"], "MemoryMax": "512M"}}
     )
-    assert values(text, "IPAddressAllow") == ["localhost", "10.0.0.5", "10.0.0.2"]
+    assert values(text, "IPAddressAllow") == ["10.0.0.5", "10.0.0.2"]
     assert values(text, "MemoryMax") == ["512M"]
     assert text.index("MemoryMax") > text.index("[Service]")
+
+
+@pytest.mark.parametrize(
+    ("outbound", "deny", "allow"),
+    [
+        ("none", ["any"], ["localhost"]),
+        (["10.0.0.5", "10.2.0.0/16"], ["any"], ["localhost 10.0.0.5 10.2.0.0/16"]),
+    ],
+)
+def test_what_an_app_may_connect_to_is_the_same_for_its_processes(
+    outbound: object, deny: list[str], allow: list[str]
+) -> None:
+    settings = {"outbound": outbound, "processes": [{"name": "worker", "command": "x"}]}
+    release = evaluate("__flask_gunicorn_nginx_release", settings)
+    for text in (render("app@.service", settings), release["processes"]["worker"]["service"]):
+        assert (values(text, "IPAddressDeny"), values(text, "IPAddressAllow")) == (deny, allow)
 
 
 def test_a_setting_of_the_role_can_be_overridden() -> None:
@@ -132,8 +148,7 @@ WALLS = {
     "AmbientCapabilities": {""},
     "CapabilityBoundingSet": {""},
     "DevicePolicy": {"closed"},
-    "IPAddressAllow": {"localhost"},
-    "IPAddressDeny": {"any"},
+    "IPAddressDeny": {"link-local fd00:ec2::254 fd20:ce::254 100.100.100.200 192.0.0.192"},
     "KeyringMode": {"private"},
     "LimitCORE": {"0"},
     "LockPersonality": {"yes"},
@@ -192,10 +207,10 @@ OTHERS = frozenset(
 
 
 def services() -> list[str]:
-    """The units that run the app's code, of every scenario in which the user opens nothing by hand."""
+    """The units that run the app's code, of every scenario in which the user opens or shuts nothing by hand."""
     texts = []
     for scenario in SCENARIOS.values():
-        if "service_settings" not in scenario:
+        if not {"service_settings", "outbound"} & set(scenario):
             release = evaluate("__flask_gunicorn_nginx_release", scenario)
             texts += [release["service"], *(process["service"] for process in release["processes"].values())]
     return [text[text.index("[Service]") :] for text in texts]

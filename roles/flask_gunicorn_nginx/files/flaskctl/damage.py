@@ -14,6 +14,7 @@ from flaskctl.app import App
 from flaskctl.errors import Refused
 from flaskctl.files import differs, inventory, mode_of, read_json
 from flaskctl.layout import release_path
+from flaskctl.outbound import resolvers_drop_in, shut_out
 from flaskctl.release import Config, credentials_drop_in, release_files, static_target
 from flaskctl.requirements import dependencies_of, venv_base, venv_key
 from flaskctl.units import lies_on, mount_points, service_settings
@@ -90,15 +91,26 @@ def mount_points_of(app: App, release: str, config: Config) -> list[str]:
 
 def unit_files(app: App, release: str, config: Config) -> dict[Path, tuple[str, int]]:
     """Return the files of a release that stand with systemd's units: text and mode by path."""
-    files, services = {}, [app.unit(release)]
+    files, services = {}, {app.unit(release): config.service}
     for name, texts in config.processes.items():
         own = {app.process_unit(name, release, kind): text for kind, text in texts.items()}
         files.update({app.units_dir / unit: (text, 0o644) for unit, text in own.items()})
-        services.append(app.process_unit(name, release))
-    text = credentials_drop_in(app.name, release, config.credentials)
-    for service in services if config.credentials else ():
-        files[app.units_dir / f"{service}.d" / "credentials.conf"] = (text, 0o644)
+        services[app.process_unit(name, release)] = texts["service"]
+    for service, text in services.items():
+        for drop_in, lines in drop_ins(app, release, config, service, text).items():
+            files[app.units_dir / f"{service}.d" / drop_in] = (lines, 0o644)
     return files
+
+
+def drop_ins(app: App, release: str, config: Config, unit: str, text: str) -> dict[str, str]:
+    """Return the texts that go beside that of a service: what is secret's, and what is the host's."""
+    found = {}
+    if config.credentials:
+        found["credentials.conf"] = credentials_drop_in(app.name, release, config.credentials)
+    resolvers = shut_out(service_settings(unit, [text], sys.maxsize), app.host.resolvers())
+    if resolvers:
+        found["resolvers.conf"] = resolvers_drop_in(resolvers)
+    return found
 
 
 def sound_copy(app: App, sha256: str, config: Config) -> Path | None:

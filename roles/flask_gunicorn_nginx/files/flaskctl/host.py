@@ -18,6 +18,7 @@ from flaskctl.checkpoints import CHECKPOINTS
 from flaskctl.errors import Refused
 from flaskctl.files import read_text
 from flaskctl.layout import FAULT_INJECTION
+from flaskctl.outbound import nameservers
 
 FIRST_PERSON = 1000  # uid: below are those of the system (UID_MIN in login.defs)
 
@@ -115,6 +116,10 @@ class Host:
         lines = (read_text(self.path("/proc/self/mountinfo")) or "").splitlines()
         points = [re.sub(r"\\(\d{3})", lambda octal: chr(int(octal[1], 8)), line.split()[4]) for line in lines]
         return sorted(point for point in points if point.startswith(f"{path}/"))
+
+    def resolvers(self) -> list[str]:
+        """Return the addresses of the resolvers that programs of this host ask."""
+        return nameservers(read_text(self.path("/etc/resolv.conf")) or "")
 
     def give_way(self) -> None:
         """Let whatever serves users have the processors first, from here on and in all that is started from here."""

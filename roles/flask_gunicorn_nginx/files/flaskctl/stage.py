@@ -14,14 +14,14 @@ from flaskctl import Json
 from flaskctl.app import App
 from flaskctl.archive import unpack
 from flaskctl.build import build, check_schedules
-from flaskctl.damage import find_damage, sound_copy
+from flaskctl.damage import drop_ins, find_damage, sound_copy
 from flaskctl.errors import Refused, Usage
 from flaskctl.files import read_json, read_text, stream_sha256, write_json
 from flaskctl.instances import HANGS
 from flaskctl.lock import acquire, locked
 from flaskctl.record import record_account
 from flaskctl.recover import recover
-from flaskctl.release import SHA256, Config, changes, credentials_drop_in, parse_config, release_id
+from flaskctl.release import SHA256, Config, changes, parse_config, release_id
 from flaskctl.texts import extract_traceback, utc
 from flaskctl.units import try_argv
 from flaskctl.verify import serves
@@ -104,7 +104,7 @@ def try_out(app: App, release: str, config: Config, how: str) -> bool:
         app.warnings.append(f"{release} cannot be tried: its gunicorn.conf.py knows no other socket than the shared")
         return False
     unit, name = app.unit(release), app.trial_unit(release)
-    texts = [config.service, credentials_drop_in(app.name, release, config.credentials)]
+    texts = [config.service, *drop_ins(app, release, config, unit, config.service).values()]
     app.host.checkpoint("try-start")
     since = app.host.now()
     try:
