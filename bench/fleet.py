@@ -87,6 +87,7 @@ class Bench:
             **os.environ,
             "ANSIBLE_CONFIG": str(place / "ansible.cfg"),
             "ANSIBLE_NOCOLOR": "1",
+            "ANSIBLE_STDOUT_CALLBACK": "ansible.builtin.default",
             "ANSIBLE_FORKS": str(self.forks),
             "ANSIBLE_SSH_CONTROL_PATH_DIR": str(self.sockets),
         }

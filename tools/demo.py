@@ -19,15 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tools import engine, hosts, images
-from tools.evidence import why_failed
 from tools.run import CACHE, LOGS, ROOT, Problem, main, output, seconds, short, step
 
 KIND = "debian12"
 APP = "hello"
 RECORD = CACHE / "demo.json"
-# the task files of a release that a person would name, in their order; each is said once, the others are details
-STAGES = ("preflight", "package", "install", "stage", "migrate", "proxy", "switch")
-TASK = re.compile(r"^TASK \[(?:.* : )?(\w+) \| ")
 
 
 @dataclass(frozen=True)
@@ -97,25 +93,14 @@ def changes(log: str) -> int:
     return sum(int(count) for count in re.findall(r"(?m)^\S+ +: ok=.* changed=(\d+)", log))
 
 
-def stage_of(line: str) -> str:
-    """The stage that begins with this line of a playbook's output, nothing where none does."""
-    task = TASK.match(line)
-    return task[1] if task and task[1] in STAGES else ""
-
-
 def deploy(demo: Settings) -> int:
-    """Run the playbook as one would for a fleet; return how many tasks changed something.
-
-    The stages of the role are said as they begin, everything else goes to the log.
-    """
+    """Run the playbook as one would for a fleet, and show what it says; return how many tasks changed something."""
     argv = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", "inventory/demo", "site.yml"]
     environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"}
     environment["DEMO_NAME"] = demo.name
-    began = time.monotonic()
-    said: set[str] = set()
     path = LOGS / f"{demo.name}.log"
     path.parent.mkdir(parents=True, exist_ok=True)
-    print(f"{' '.join(['ansible-playbook', *argv[1:]])}:", end="", flush=True)
+    print(f"{' '.join(['ansible-playbook', *argv[1:]])}:", flush=True)
     with (
         path.open("w") as log,
         subprocess.Popen(
@@ -128,17 +113,15 @@ def deploy(demo: Settings) -> int:
             text=True,
         ) as playbook,
     ):
+        recap = False
         for line in playbook.stdout or ():
             log.write(line)
-            stage = stage_of(line)
-            if stage and stage not in said:
-                said.add(stage)
-                print(f" {stage}", end="", flush=True)
-    print(f" ... {seconds(time.monotonic() - began)}", flush=True)
-    text = path.read_text()
+            recap = recap or line.startswith("PLAY RECAP")
+            if line.strip() and not recap:
+                print(f"  {line}", end="", flush=True)
     if playbook.returncode != 0:
-        raise Problem(f"The playbook failed; its whole output is in {short(path)}.", why_failed(text))
-    return changes(text)
+        raise Problem(f"The playbook failed, as it says above; its output is in {short(path)}, too.")
+    return changes(path.read_text())
 
 
 @dataclass(frozen=True)

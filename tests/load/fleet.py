@@ -256,7 +256,12 @@ def playbook_argv(variables: Json, place: Path, playbook: str = "site.yml", opti
 
 
 def playbook_environment() -> dict[str, str]:
-    settings = {"ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0"}
+    settings = {
+        "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"),
+        "ANSIBLE_STDOUT_CALLBACK": "ansible.builtin.default",
+        "ANSIBLE_NOCOLOR": "1",
+        "ANSIBLE_FORCE_COLOR": "0",
+    }
     settings["PYTHONUNBUFFERED"] = "1"  # tests read along
     # Molecule has its own idea of where roles and collections are; the project's is the one that is tested
     kept = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}

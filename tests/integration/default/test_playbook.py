@@ -37,6 +37,10 @@ def one(inventory: str) -> Site:
     return Site(testinfra.get_host(f"ansible://{name}?ansible_inventory={inventory}"))
 
 
+# Molecule asks for colours
+PLAIN = {"ANSIBLE_STDOUT_CALLBACK": "ansible.builtin.default", "ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0"}
+
+
 def program(name: str) -> str:
     return str(Path(sys.executable).with_name(name))
 
@@ -47,7 +51,7 @@ def play(site: Site, inventory: str, *options: str, **variables: Any) -> str:
     done = subprocess.run(
         [*argv, "-e", json.dumps(variables)],
         cwd=REPOSITORY,
-        env={**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0"},  # Molecule asks for colours
+        env={**os.environ, **PLAIN},
         capture_output=True,
         text=True,
         check=False,

@@ -164,6 +164,7 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
             "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"),
             "ANSIBLE_COLLECTIONS_PATH": str(REPOSITORY / "collections"),
             "ANSIBLE_CALLBACK_RESULT_FORMAT": "json",
+            "ANSIBLE_STDOUT_CALLBACK": "ansible.builtin.default",
             "ANSIBLE_NOCOLOR": "1",
         },
         capture_output=True,

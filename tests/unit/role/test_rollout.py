@@ -33,7 +33,12 @@ def turns(place: Path, plan: dict[str, Any], hooks: dict[str, str]) -> list[str]
     done = subprocess.run(
         [Path(sys.executable).parent / "ansible-playbook", "-i", f"{','.join(plan)},", "-f", "1", playbook],
         cwd=REPOSITORY,
-        env={**os.environ, "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
+        env={
+            **os.environ,
+            "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"),
+            "ANSIBLE_STDOUT_CALLBACK": "ansible.builtin.default",
+            "ANSIBLE_NOCOLOR": "1",
+        },
         capture_output=True,
         text=True,
         check=False,

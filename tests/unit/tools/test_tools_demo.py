@@ -9,10 +9,9 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-import yaml
 
 from tools import demo
-from tools.run import ROOT, Problem
+from tools.run import Problem
 
 PAGE = "<html><head><title>Static files</title></head><body><p>Static file hosted by Nginx...</p></body></html>"
 Pages = dict[str, tuple[int, dict[str, str], str]]
@@ -115,41 +114,3 @@ def test_changes_are_counted_from_the_recap() -> None:
     recap = "PLAY RECAP ****\nweb1                  : ok=19   changed=10   unreachable=0    failed=0\n"
     assert demo.changes(recap) == 10
     assert demo.changes(recap.replace("changed=10", "changed=0")) == 0
-
-
-TASKS = ROOT / "roles/flask_gunicorn_nginx/tasks"
-
-
-def lines_of_a_run(stem: str) -> list[str]:
-    """What Ansible says of the tasks of a file, as each begins."""
-    tasks = yaml.safe_load((TASKS / f"{stem}.yml").read_text())
-    named = [*tasks, *(task for block in tasks for part in ("block", "rescue") for task in block.get(part, []))]
-    return [f"TASK [flaskfleet.web.flask_gunicorn_nginx : {task['name']}] ****\n" for task in named]
-
-
-@pytest.mark.parametrize("stage", demo.STAGES)
-def test_each_stage_of_a_release_is_said_by_the_name_of_its_tasks(stage: str) -> None:
-    said = {demo.stage_of(line) for line in lines_of_a_run(stage)}
-    assert said == {stage}
-
-
-def test_the_switch_is_one_of_the_stages_and_no_detail_is() -> None:
-    assert "switch" in demo.STAGES
-    details = {path.stem for path in TASKS.glob("*.yml")} - set(demo.STAGES) - {"main"}
-    assert details and not any(demo.stage_of(line) for stem in details for line in lines_of_a_run(stem))
-
-
-def test_the_stages_stand_in_the_order_in_which_a_release_comes_to_them() -> None:
-    """main imports files, which import or include others: each name stands where it is first met."""
-    met: list[str] = []
-
-    def follow(stem: str) -> None:
-        if stem in met or not (TASKS / f"{stem}.yml").exists():
-            return
-        met.append(stem)
-        for found in re.findall(r"(\w+)\.yml", (TASKS / f"{stem}.yml").read_text()):
-            follow(found)
-
-    follow("main")
-    fixed = [stage for stage in demo.STAGES if stage in met]
-    assert fixed == sorted(fixed, key=met.index) and {"package", "install", "stage", "migrate"} <= set(fixed)
