@@ -38,7 +38,7 @@ PHASES = (
     *("preflight", "package", "install", "stage", "migrate", "switch", "bake", "revert"),
     *("rollback", "restart", "remove", "status", "upgrade_os"),
 )
-ENDS_A_PHASE = ("batch", "report")  # each batch has a line of its own
+ENDS_A_PHASE = ("batch", "unlock", "report")  # each batch has a line of its own
 NAMES = 3  # hosts up to this many are named
 UNDEFINED = re.compile(r"'(\w+)' is undefined")
 LAST_LINES = 15  # of what a failed command printed
@@ -50,9 +50,17 @@ COLORS = {
 }
 
 
+def name_of(task: Any) -> str:
+    """Return the name of a task; that of the one which Ansible makes of an argument specification is a sentence."""
+    if task.action.endswith("validate_argument_spec"):
+        return "preflight | Validate the arguments"
+    return str(task.get_name().strip())
+
+
 def phase_of(name: str, running: str) -> str:
     """Return the phase that a task belongs to: the one that runs, another, or none."""
-    file, bar, _ = name.rpartition(" : ")[2].partition(" | ")
+    name = name.rpartition(" : ")[2]
+    file, bar, _ = name.partition(" | ")
     if not bar:
         return name
     if file in ENDS_A_PHASE:
@@ -220,7 +228,7 @@ class CallbackModule(Default):  # type: ignore[misc]
     def v2_playbook_on_task_start(self, task: Any, is_conditional: bool) -> None:
         self.end_task()
         self.selected = self.selected or "always" not in task.tags
-        name = phase_of(task.get_name().strip(), self.phase.name if self.phase else "")
+        name = phase_of(name_of(task), self.phase.name if self.phase else "")
         if not self.phase or name != self.phase.name:
             self.end_phase()
             self.phase = Phase(name, time.time()) if name else None
@@ -232,7 +240,7 @@ class CallbackModule(Default):  # type: ignore[misc]
 
     def note(self, result: Any, outcome: str) -> None:
         """Keep what happened on a host."""
-        if self.phase:
+        if self.phase and result.task.action not in constants._ACTION_SET_FACT:  # which the host hears nothing of
             host = (
                 result.task.delegate_to if result.task.run_once and result.task.delegate_to else result.host.get_name()
             )
@@ -341,4 +349,4 @@ def told(result: Mapping[str, Any]) -> str:
         return "\n".join(
             f"{name}: {value}" for name, value in result.items() if not name.startswith("_") and name != "changed"
         )
-    return "\n".join(map(str, said)) if isinstance(said, list) else str(said)
+    return "\n" + "\n".join(map(str, said)) if isinstance(said, list) else str(said)

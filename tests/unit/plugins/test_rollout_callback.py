@@ -23,24 +23,24 @@ PLAYBOOK = """
   gather_facts: false
   tasks:
     - name: preflight | Ask the host
-      ansible.builtin.set_fact: {a: 1}
+      ansible.builtin.assert: {that: true, quiet: true}
     - name: ask | Ask more
-      ansible.builtin.set_fact: {a: 2}
+      ansible.builtin.assert: {that: true, quiet: true}
       changed_when: inventory_hostname == 'web1'
     - name: install | Install
-      ansible.builtin.assert: {that: true}
+      ansible.builtin.assert: {that: true, quiet: true}
       changed_when: true
     - name: stage | Not needed
-      ansible.builtin.set_fact: {a: 3}
+      ansible.builtin.assert: {that: true, quiet: true}
       when: false
     - name: batch | Next
-      ansible.builtin.set_fact: {a: 4}
+      ansible.builtin.assert: {that: true, quiet: true}
       when: false
     - name: switch | Do what comes before
-      ansible.builtin.set_fact: {a: 5}
+      ansible.builtin.assert: {that: true, quiet: true}
       when: inventory_hostname == 'web1'
     - name: batch | Next
-      ansible.builtin.set_fact: {a: 6}
+      ansible.builtin.assert: {that: true, quiet: true}
       when: false
     - name: switch | Switch
       when: inventory_hostname != 'web1'
@@ -113,7 +113,6 @@ def test_a_run_is_a_line_for_each_phase_and_each_failure_once(run: Run) -> None:
         "  Warm the cache web4 failed",
         next(line for line in said.splitlines() if line.startswith("web4: ")),
         "the end",
-        "  Fail         web1, web2, web3 failed",
         "web1, web2, web3: The rollout was stopped.",
     ]
     assert len(re.findall(r"(?m)^web\d +: ok=", said)) == 4, "Ansible's recap, which programs read"
@@ -176,7 +175,6 @@ def test_each_task_file_of_the_role_is_a_phase_or_a_detail_of_one() -> None:
         "plan",
         "proxy",
         "sandbox",
-        "unlock",
     }
     for stem in {*rollout.PHASES, *rollout.ENDS_A_PHASE}:
         tasks = yaml.safe_load((TASKS / f"{stem}.yml").read_text())

@@ -148,7 +148,7 @@ WALLS = {
     "AmbientCapabilities": {""},
     "CapabilityBoundingSet": {""},
     "DevicePolicy": {"closed"},
-    "IPAddressDeny": {"link-local fd00:ec2::254 fd20:ce::254 100.100.100.200 192.0.0.192"},
+    "IPAddressDeny": {"169.254.0.0/16 fe80::/64 fd00:ec2::254 fd20:ce::254 100.100.100.200 192.0.0.192"},
     "KeyringMode": {"private"},
     "LimitCORE": {"0"},
     "LockPersonality": {"yes"},
