@@ -132,7 +132,7 @@ options:
     default: false
   keep:
     description:
-      - How many releases stay. For O(command=prune), and for O(command=unlock), which prunes with it before the lock
+      - How many releases stay, all counted. For O(command=prune), and for O(command=unlock), which prunes with it before the lock
         ends.
     type: int
   purge:
@@ -238,6 +238,10 @@ problems:
 lease:
   description: Which rollout has the lock of the app, since when, and when it gave its last sign of life; or none.
   returned: O(command=status), O(command=stage), O(command=activate), O(command=lock), O(command=unlock)
+  type: dict
+beyond:
+  description: The releases that stay beside those that O(keep) asks for, each with the reason.
+  returned: O(command=prune), and O(command=unlock) with O(keep)
   type: dict
 rc:
   description: The exit code of C(flaskctl), V(75) where another process or another rollout is at work.

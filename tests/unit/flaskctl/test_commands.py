@@ -721,6 +721,27 @@ def test_releases_are_a_table_newest_first(host: FakeHost, stage: Stage) -> None
     assert lines[2].split()[2:] == ["alice", "abc123", "current", "active"]
 
 
+@pytest.mark.parametrize(
+    ("revision", "shown"),
+    [
+        ("0123456789abcdef0123456789abcdef01234567", "0123456789ab"),
+        ("0123456789abcdef0123456789abcdef01234567-dirty", "0123456789ab-dirty"),
+        (f"{'0123456789abcdef' * 4}-dirty", "0123456789ab-dirty"),
+        ("hello==1.2.0", "hello==1.2.0"),
+        ("a-person-typed-this-one", "a-person-typed-this-one"),
+    ],
+)
+def test_a_revision_says_everywhere_whether_it_was_all(
+    host: FakeHost, stage: Stage, revision: str, shown: str
+) -> None:
+    release = stage("v1", notes={"revision": revision})
+    call(host, "hello", "activate", release)
+    row = call(host, "hello", "releases").out.splitlines()[1]
+    assert row.split()[3] == shown
+    assert f"{release} {shown} by " in call(host, "hello", "status").out
+    assert call(host, "hello", "releases", "--json").json["releases"][0]["revision"] == revision
+
+
 def test_prune_keeps_what_serves_what_a_rollback_needs_and_their_virtualenvs(host: FakeHost, stage: Stage) -> None:
     ids = [
         stage(f"v{number}", server_requirements=f"gunicorn=={number}", credentials={"K": "v"}) for number in range(5)
@@ -730,15 +751,78 @@ def test_prune_keeps_what_serves_what_a_rollback_needs_and_their_virtualenvs(hos
     call(host, "hello", "rollback")  # current 1, previous 2, next 0
     stray = base(host) / "releases" / "left-by-hand"
     stray.mkdir()
-    answer = call(host, "hello", "prune", "--keep", "1", "--json").json
-    assert answer["removed"] == [ids[3]] and len(answer["venvs"]) == 1 and not stray.exists()
+    answer = call(host, "hello", "prune", "--keep", "3", "--json").json
+    assert answer["removed"] == [ids[2], ids[3]] and len(answer["venvs"]) == 2 and not stray.exists()
     left = {path.name for path in (base(host) / "releases").iterdir()}
-    assert left == {ids[0], ids[1], ids[2], ids[4]}
+    assert left == {ids[0], ids[1], ids[4]} and answer["beyond"] == {}
+    # the release that it was rolled back from is gone, and so is the link to it
+    assert links(host) == (ids[1], "") and call(host, "hello", "status", "--json").json["problems"] == []
     assert not (host.root / f"etc/systemd/system/hello@{ids[3]}.service.d").exists()
     assert (host.root / f"etc/systemd/system/hello@{ids[4]}.service.d").exists()
-    again = call(host, "hello", "prune", "--keep", "1", "--json").json
+    again = call(host, "hello", "prune", "--keep", "3", "--json").json
     assert (again["changed"], again["msg"]) == (False, "nothing to remove")
     assert call(host, "hello", "prune", "--keep", "0").rc == 2
+
+
+@pytest.mark.parametrize(
+    ("history", "keep", "left"),
+    [
+        ("+a +b +c", 2, "bc"),
+        ("+a +b +c -b", 2, "ab"),  # c is newer, and a rollback needs a
+        ("+a xb +c", 2, "ac"),
+        ("+a +b xc", 2, "ab"),  # a refused one goes before a good one, whatever its age
+        ("+a xb", 2, "ab"),
+        ("+a +b xc xd", 3, "abd"),
+        ("+a +b sc", 2, "ab"),
+        ("+a +b sc sd", 3, "abd"),
+    ],
+)
+def test_as_many_releases_stay_as_were_asked_for(
+    host: FakeHost, stage: Stage, history: str, keep: int, left: str
+) -> None:
+    ids: dict[str, str] = {}
+    for how, name in history.split():
+        ids[name] = ids.get(name) or stage(name)
+        host.broken = {ids[name]: "import"} if how == "x" else {}
+        if how != "s":
+            call(host, "hello", *(["rollback", ids[name]] if how == "-" else ["activate", ids[name]]))
+    host.broken = {}
+    answer = call(host, "hello", "prune", "--keep", str(keep), "--json").json
+    there = {path.name for path in (base(host) / "releases").iterdir()}
+    assert there == {ids[name] for name in left}, answer
+    assert answer["beyond"] == {}
+
+
+@pytest.mark.parametrize("words", [("hello.tick@{}.service", "active"), ("hello-run-7.service", "active")])
+def test_a_release_from_which_something_runs_stays_and_is_explained(
+    host: FakeHost, stage: Stage, words: tuple[str, str]
+) -> None:
+    one, two, three = (stage(version, processes=PROCESSES) for version in ("v1", "v2", "v3"))
+    for release in (one, two, three):
+        call(host, "hello", "activate", release)
+    host.set_unit(words[0].format(one), ActiveState=words[1])
+    done = call(host, "hello", "prune", "--keep", "2")
+    assert done.out == f"nothing to remove; {one} stays too: something runs from there\n"
+    host.set_unit(words[0].format(one), ActiveState="inactive")
+    assert call(host, "hello", "prune", "--keep", "2", "--json").json["removed"] == [one]
+
+
+def test_with_fewer_than_two_the_release_for_a_rollback_stays_and_is_explained(host: FakeHost, stage: Stage) -> None:
+    one, two = stage("v1"), stage("v2")
+    for release in (one, two):
+        call(host, "hello", "activate", release)
+    answer = call(host, "hello", "prune", "--keep", "1", "--json").json
+    assert answer["beyond"] == {one: "a rollback goes there"} and answer["removed"] == []
+
+
+def test_what_a_rollout_under_way_has_staged_is_not_taken_from_it(host: FakeHost, stage: Stage) -> None:
+    for version in ("v1", "v2"):
+        call(host, "hello", "activate", stage(version))
+    host.sleep(60)
+    assert call(host, "hello", "lock", "--holder", '{"id": "1.2.3", "by": "ada"}').rc == 0
+    new = stage("v3")
+    answer = call(host, "hello", "prune", "--keep", "2", "--json").json
+    assert answer["beyond"] == {new: "a rollout under way has staged it"} and answer["removed"] == []
 
 
 def test_the_end_of_a_rollout_prunes_and_ends_the_lease_in_one_call(host: FakeHost, stage: Stage) -> None:

@@ -111,19 +111,25 @@ def release(name: str, when: int, refused: str = "") -> object:
     return flaskctl.Release(name, f"2026-11-{when:02}", venv=f"v-{name[0]}", refused=refused)
 
 
-def test_prune_keeps_the_newest_good_ones_the_newest_refused_one_and_all_that_is_protected() -> None:
+def test_prune_keeps_what_must_stay_then_the_newest_good_ones_then_refused_ones() -> None:
     found = [release(A, 1), release(B, 2), release(C, 3), release(D, 4)]
     refused = [release("e" * 12, 5, "bad"), release("f" * 12, 6, "bad")]
     venvs = [f"v-{letter}" for letter in "abcdefx"]
-    plan = flaskctl.plan_pruning([*found, *refused], venvs, keep=1, protected=[A])
-    assert plan == ((B, C, "e" * 12), ("v-b", "v-c", "v-e", "v-x"))
-    assert flaskctl.plan_pruning(found, venvs[:4], keep=4, protected=[]) == ((), ())
-    assert flaskctl.plan_pruning(found, ["v-a"], keep=1, protected=[A, B, C]).releases == ()
+    plan = flaskctl.plan_pruning([*found, *refused], venvs, keep=2, bound=[A])
+    assert plan == ((B, C, "e" * 12, "f" * 12), ("v-b", "v-c", "v-e", "v-f", "v-x"), ())
+    assert flaskctl.plan_pruning([*found, *refused], venvs, keep=5, bound=[A]).releases == ("e" * 12,)
+    assert flaskctl.plan_pruning(found, venvs[:4], keep=4, bound=[]) == ((), (), ())
+
+
+def test_what_must_stay_stays_beyond_the_number_and_the_last_ones_are_named() -> None:
+    found = [release(A, 1), release(B, 2), release(C, 3), release(D, 4)]
+    plan = flaskctl.plan_pruning(found, ["v-a"], keep=1, bound=[C, A, B, C, "gone"])
+    assert (plan.releases, plan.beyond) == ((D,), (A, B))
 
 
 def test_two_releases_that_share_a_virtualenv_keep_it_for_the_one_that_stays() -> None:
     found = [flaskctl.Release(A, "1", venv="v"), flaskctl.Release(B, "2", venv="v")]
-    assert flaskctl.plan_pruning(found, ["v"], keep=1, protected=[]) == ((A,), ())
+    assert flaskctl.plan_pruning(found, ["v"], keep=1, bound=[]) == ((A,), (), ())
 
 
 def test_of_a_failed_start_the_apps_own_traceback_is_shown_once_and_from_its_own_code_on() -> None:

@@ -118,13 +118,18 @@ class Release(NamedTuple):
 class Pruning(NamedTuple):
     releases: tuple[str, ...]
     venvs: tuple[str, ...]
+    beyond: tuple[str, ...] = ()  # what stays although `keep` others do
 
 
-def plan_pruning(releases: Sequence[Release], venvs: Iterable[str], keep: int, protected: Iterable[str]) -> Pruning:
-    """Keep the newest `keep` good releases, the newest refused one (to look at), and each protected one."""
+def plan_pruning(releases: Sequence[Release], venvs: Iterable[str], keep: int, bound: Iterable[str]) -> Pruning:
+    """Keep `keep` releases: those that must stay, in the order of `bound`, then the newest, refused ones last."""
     newest = sorted(releases, key=lambda release: (release.when, release.id), reverse=True)
-    kept = {release.id for release in [r for r in newest if not r.refused][:keep]}
-    kept |= {release.id for release in [r for r in newest if r.refused][:1]} | set(protected)
+    there = [release.id for release in newest]
+    must = [release for release in dict.fromkeys(bound) if release in there]
+    good_first = [release.id for release in sorted(newest, key=lambda release: bool(release.refused))]
+    may = [release for release in good_first if release not in must]
+    kept = {*must, *may[: max(0, keep - len(must))]}
     used = {venv_base(release.venv) for release in releases if release.id in kept}
-    gone = tuple(release.id for release in reversed(newest) if release.id not in kept)
-    return Pruning(gone, tuple(sorted(venv for venv in venvs if venv_base(venv) not in used)))
+    gone = tuple(release for release in reversed(there) if release not in kept)
+    unused = tuple(sorted(venv for venv in venvs if venv_base(venv) not in used))
+    return Pruning(gone, unused, tuple(must[keep:]))

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from flaskctl import Json
 from flaskctl.app import App
 from flaskctl.engines import prune_engines
 from flaskctl.errors import Usage
-from flaskctl.files import erase
+from flaskctl.files import erase, read_json
 from flaskctl.lock import locked
-from flaskctl.plan import Pruning, plan_pruning
+from flaskctl.plan import Pruning, Release, plan_pruning
 from flaskctl.recover import recover
 
 
@@ -25,31 +25,50 @@ def prune(app: App, keep: int | None) -> Json:
 
 
 def prune_to(app: App, keep: int) -> Json:
-    """Remove what is older than the newest `keep` releases, under the lock."""
+    """Remove all releases but `keep`, under the lock; what has to stay beside these is named, with the reason."""
     if keep < 1:
         raise Usage("--keep wants 1 or more")
     recover(app)
-    state, releases = app.state(), app.releases()
-    intent = [state.intent.to, state.intent.origin] if state.intent else []
-    linked = [state.current, state.previous, app.rollback_to(state, releases), *intent]
-    protected = [*filter(None, linked), *state.running, *state.jobs]
+    releases = app.releases()
+    bound = why_stay(app, releases)
     venvs = [path.name for path in app.venvs_dir.glob("*")]
-    plan = plan_pruning(releases, venvs, keep, protected)
+    plan = plan_pruning(releases, venvs, keep, bound)
     if not app.dry:
-        carry_out_pruning(app, plan, protected)
+        carry_out_pruning(app, plan, bound)
     gone = [f"{len(plan.releases)} release(s)"] if plan.releases else []
     gone += [f"{len(plan.venvs)} virtualenv(s)"] if plan.venvs else []
     does = "would remove" if app.dry else "removed"
+    said = f"{does} {' and '.join(gone)}" if gone else "nothing to remove"
+    beyond = {release: bound[release] for release in plan.beyond}
     return {
         "removed": list(plan.releases),
         "venvs": list(plan.venvs),
+        "beyond": beyond,
         "repairs": app.repairs,
         "changed": bool(gone or app.repairs),
-        "msg": f"{does} {' and '.join(gone)}" if gone else "nothing to remove",
+        "msg": "; ".join([said, *(f"{release} stays too: {why}" for release, why in beyond.items())]),
     }
 
 
-def carry_out_pruning(app: App, plan: Pruning, protected: Iterable[str]) -> None:
+def why_stay(app: App, releases: Sequence[Release]) -> dict[str, str]:
+    """Return the releases that must stay, those that count first in front, each with the reason."""
+    state = app.state()
+    rollout = read_json(app.rollout_file)
+    staged = [release.id for release in releases if rollout and release.when >= str(rollout.get("since"))]
+    found: dict[str, str] = {}
+    for why, names in (
+        ("it is current", [state.current]),
+        ("a rollback goes there", [app.rollback_to(state, releases)]),
+        ("an activation of it was cut", [state.intent.to, state.intent.origin] if state.intent else []),
+        ("something runs from there", sorted(app.in_use())),
+        ("a rollout under way has staged it", staged),
+    ):
+        for name in filter(None, names):
+            found.setdefault(name, why)
+    return found
+
+
+def carry_out_pruning(app: App, plan: Pruning, bound: Iterable[str]) -> None:
     for release in plan.releases:
         mounts = app.host.mounts_below(app.releases_dir / release)
         if mounts:
@@ -58,7 +77,9 @@ def carry_out_pruning(app: App, plan: Pruning, protected: Iterable[str]) -> None
         app.host.checkpoint("prune-release")
         erase(app.releases_dir / release / "manifest.json")  # without it, what a kill leaves is no release
         erase(app.releases_dir / release)
-    kept = {*protected, *(release.id for release in app.releases())}
+    if not app.linked("previous"):
+        erase(app.base / "previous")
+    kept = {*bound, *(release.id for release in app.releases())}
     for path in [path for path in app.releases_dir.glob("*") if path.name not in kept]:
         erase(path)
     reload = False

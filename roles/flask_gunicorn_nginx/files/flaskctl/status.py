@@ -17,7 +17,7 @@ from flaskctl.instances import standbys
 from flaskctl.lock import busy_message, lock_holder, lock_text
 from flaskctl.plan import Release, State, plan_recovery
 from flaskctl.release import parse_config
-from flaskctl.texts import moment, table
+from flaskctl.texts import moment, short_revision, table
 
 CERTIFICATE_DAYS = 7  # with less left `status` asks for a new one
 
@@ -184,7 +184,7 @@ def status_text(app: App, answer: Json, releases: Mapping[str, Release]) -> str:
     def describe(release: str | None) -> str:
         found = releases.get(release or "")
         by = f"by {found.by}" if found and found.by else ""
-        return " ".join(filter(None, [found.id, found.revision, by])) if found else "none"
+        return " ".join(filter(None, [found.id, short_revision(found.revision), by])) if found else "none"
 
     socket = answer["socket"]
     rows = [
@@ -214,5 +214,5 @@ def list_releases(app: App) -> Json:
         marks += ["active"] if release.id in state.active else []
         marks += ["refused"] if release.refused else []
         listed.append({**release.as_json(), "state": marks})
-        rows.append((release.id, release.when, release.by or "-", release.revision[:20] or "-", " ".join(marks)))
+        rows.append((release.id, release.when, release.by or "-", short_revision(release.revision) or "-", " ".join(marks)))
     return {"releases": listed, "msg": table(rows) if releases else f"{app.name} has no release yet"}

@@ -45,6 +45,11 @@ def ago(when: object, now: float) -> str:
     return f"{when}, {seconds} s ago" if seconds < 120 else f"{when}, {seconds // 60} min ago"
 
 
+def short_revision(revision: str) -> str:
+    """Return a revision for people: of a commit its beginning, and always whether the source held something else."""
+    return re.sub(r"\A([0-9a-f]{12})(?:[0-9a-f]{28}|[0-9a-f]{52})(-dirty)?\Z", r"\1\2", revision)
+
+
 def table(rows: Sequence[Sequence[str]]) -> str:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
