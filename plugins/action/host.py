@@ -23,7 +23,7 @@ class ActionModule(ProgramAction):  # type: ignore[misc]
     USES = ("engine", "nginx_config", "nginx_sandbox", "ownership")
     SPEC = {
         **dict.fromkeys(("packages", "users", "services", "schedules", "paths", "directories"), NAMES),
-        **dict.fromkeys(("app", "claim", "launcher"), {"type": "str", "default": ""}),
+        **dict.fromkeys(("app", "claim", "current", "launcher"), {"type": "str", "default": ""}),
         "nginx_sandbox": {"type": "dict", "options": SANDBOX},
     }
 

@@ -102,11 +102,12 @@ def moved(known: Known) -> bool:
     return ended and switched.get("id") == known["staged"].get("id")
 
 
-def row(host: str, here: bool, known: Known) -> Row:
-    """Return one line of the report."""
+def row(host: str, here: bool, known: Known, first: str = "contact") -> Row:
+    """Return one line of the report. `first`: the fact that told at the first contact which release serves."""
     staged, failed = known["staged"], known["failed"]
     switched = known["switched"] if moved(known) else {}
-    before = staged.get("current")
+    # where staging failed, nothing of what serves has changed since the first contact
+    before = staged.get("current", known[first].get("current"))
     new, seconds, reason = staged.get("id"), switched.get("seconds"), failed.get("reason", "")
     after, step = before, failed.get("step", "")
     if known["contact"].get("unreachable") or known["status"].get("unreachable"):

@@ -137,7 +137,7 @@ options:
     type: int
   purge:
     description:
-      - With O(command=remove), remove the data of the app in C(/var/lib) too.
+      - With O(command=remove), remove the data of the app in C(/var/lib) and what nginx logged of it too.
     type: bool
     default: false
 author:

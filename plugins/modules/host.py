@@ -80,6 +80,11 @@ options:
       - The path of flaskctl. RV(engine) tells which version it starts.
     type: str
     default: ""
+  current:
+    description:
+      - A link to the release of the app that serves.
+    type: str
+    default: ""
   nginx_sandbox:
     description:
       - A drop-in of C(nginx.service) that is to be tried. A short-lived unit with the settings that nginx will have at
@@ -185,6 +190,11 @@ engine:
   returned: always
   type: str
   sample: 1f0a3b5c7d9e
+current:
+  description: The name of what O(current) links to, or none.
+  returned: always
+  type: str
+  sample: 4f0c1d2e3a4b
 nginx_dropin:
   description: The text that the drop-in of O(nginx_sandbox) is to have. Where nginx would not start in it, or not
     serve a site, it is empty, and a warning names the paths. Where that cannot be told, it is what stands there.
@@ -202,7 +212,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ansible_collections.flaskfleet.web.plugins.module_utils.engine import whole
-from ansible_collections.flaskfleet.web.plugins.module_utils.nginx_sandbox import judge
+from ansible_collections.flaskfleet.web.plugins.module_utils.nginx_sandbox import judge, read
 from ansible_collections.flaskfleet.web.plugins.module_utils.ownership import foreign
 
 OS_RELEASE = "/etc/os-release"
@@ -257,15 +267,6 @@ def versions(said: str) -> dict[str, str | None]:
 # asking
 
 
-def read(path: str) -> str:
-    """Return a file's text, nothing where there is none."""
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read()
-    except OSError:
-        return ""
-
-
 def accounts(names: Sequence[str]) -> dict[str, dict[str, str]]:
     """Return home and shell of each user that exists."""
     found = {}
@@ -286,6 +287,11 @@ def ask(argv: Sequence[str]) -> str:
     except OSError:
         return ""
     return (done.stdout + done.stderr).decode("utf-8", "replace")
+
+
+def linked(path: str) -> str | None:
+    """Return the name of the directory that a link leads to, if it is there."""
+    return os.path.basename(os.readlink(path)) if os.path.islink(path) and os.path.isdir(path) else None
 
 
 def readable(when: str) -> bool:
@@ -324,6 +330,7 @@ def answer(params: dict[str, Any], check: bool) -> dict[str, Any]:
         "unreadable_schedules": [when for when in params["schedules"] if not readable(when)],
         "foreign": foreign(*app, ask) if params["app"] else [],
         "engine": whole(params["launcher"]) if params["launcher"] else "",
+        "current": linked(params["current"]),
         "nginx_dropin": dropin,
         **({"warnings": warnings} if warnings else {}),
     }

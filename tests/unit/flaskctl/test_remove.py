@@ -71,6 +71,33 @@ def test_the_account_stays_as_long_as_its_data_and_goes_with_it(host: FakeHost, 
     assert "hello" not in host.accounts and record(host) == {}
 
 
+LOGS = [
+    *("hello.access.log", "hello.access.log-20261127", "hello.access.log.1", "hello.access.log.14.gz"),
+    *("hello.error.log", "hello.error.log-20261126-1764115200.xz"),
+]
+
+
+def test_what_nginx_logged_of_the_app_is_listed_and_goes_with_its_data(host: FakeHost, released: str) -> None:
+    logs = host.root / "var/log/nginx"
+    logs.mkdir(parents=True)
+    others = ["access.log", "hello.access.log.by-hand", "hello-two.access.log", "hello.com.access.log", "hello.log"]
+    for name in LOGS + others:
+        (logs / name).write_text("1.2.3.4\n")
+    (host.root / "var/lib/hello").mkdir(parents=True)
+    answer = remove(host)
+    assert "/var/log/nginx/hello.*.log* (what nginx logged of it)" in answer["left"]
+    assert not answer["warnings"] and sorted(path.name for path in logs.iterdir()) == sorted(LOGS + others)
+    assert set(remove(host, "--purge")["removed"]) == {"/var/lib/hello", *(f"/var/log/nginx/{name}" for name in LOGS)}
+    assert sorted(path.name for path in logs.iterdir()) == sorted(others)
+
+
+def test_logs_of_a_name_that_is_not_on_record_stay(host: FakeHost) -> None:
+    log = host.root / "var/log/nginx/hello.access.log"
+    log.parent.mkdir(parents=True)
+    log.write_text("somebody's\n")
+    assert remove(host, "--purge")["removed"] == [] and log.exists()
+
+
 @pytest.mark.parametrize(
     "account", [PERSON, flaskctl.Account(991, 990, "/nonexistent", "/usr/sbin/nologin")], ids=["person", "other ids"]
 )

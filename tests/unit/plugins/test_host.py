@@ -139,3 +139,13 @@ def test_a_user_is_told_with_home_and_shell_and_one_that_is_not_there_is_not(too
 
 def test_it_never_reports_a_change(tools: Tools) -> None:
     assert tools.ask()["changed"] is False
+
+
+def test_the_release_that_serves_is_told(tools: Tools, tmp_path: Path) -> None:
+    link = tmp_path / "current"
+    assert tools.ask(current=str(link))["current"] is None
+    link.symlink_to("releases/4f0c1d2e3a4b")
+    assert tools.ask(current=str(link))["current"] is None, "it leads nowhere"
+    (tmp_path / "releases/4f0c1d2e3a4b").mkdir(parents=True)
+    assert tools.ask(current=str(link))["current"] == "4f0c1d2e3a4b"
+    assert tools.ask()["current"] is None

@@ -402,9 +402,27 @@ def test_one_reason_of_many_hosts_is_told_once() -> None:
     assert "web1, web2, web3, web4, web5 and 35 more: switch" in found["table"]
 
 
-def test_a_host_alone_has_no_table_unless_it_failed() -> None:
+@pytest.mark.parametrize("staged", [{}, {"app": "hello", "failed": True}], ids=["install failed", "stage failed"])
+def test_a_host_that_could_not_stage_is_told_with_what_it_serves(staged: Json) -> None:
+    serves = {**RUNS, "current": OLD}
+    bad = planned({"web1": host(contact=serves, staged=staged, failed=FAILED)})["rows"][0]
+    assert (bad["before"], bad["after"], bad["result"]) == (OLD, OLD, "failed")
+    # the first contact of a rollback is another one; an earlier play of this run may have left its own
+    hosts = {"web1": host(contact=serves, status={"app": "hello", "current": NEW}, staged=staged, failed=FAILED)}
+    assert planned(hosts, goal="rollback")["rows"][0]["before"] == NEW and planned(hosts)["rows"][0]["before"] == OLD
+
+
+def test_a_first_release_that_could_not_be_staged_has_nothing_before_it() -> None:
+    row = planned({"web1": host(contact={**RUNS, "current": None}, failed=FAILED)})["rows"][0]
+    assert (row["before"], row["after"]) == (None, None)
+
+
+def test_a_host_alone_has_a_table_too() -> None:
+    """Of many hosts --limit may have left one."""
     done = {**READY, **host(switched=SWITCHED)}
-    assert not planned({"web1": done})["tell"] and planned({"web1": {**done, **host(failed=FAILED)}})["tell"]
+    assert planned({"web1": done})["tell"] and planned({"web1": {**done, **host(failed=FAILED)}})["tell"]
+    assert not planned({"web1": host(contact=RUNS, installed=STAYS, staged=SERVES)})["tell"]
+    assert not planned({"web1": done}, check=True)["tell"], "it would be released, and was not"
 
 
 # the documentation

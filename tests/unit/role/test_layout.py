@@ -21,6 +21,7 @@ HELLO = Layout(Path, "hello")
         ("paths.flaskctl", layout.LAUNCHER),
         ("paths.engines", layout.ENGINES),
         ("root", HELLO.base),
+        ("paths.current", HELLO.base / "current"),
         ("paths.settings", HELLO.settings_file),
         ("paths.units", HELLO.units_dir / "hello"),
         ("paths.site", HELLO.site_file),

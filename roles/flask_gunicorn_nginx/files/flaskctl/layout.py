@@ -47,9 +47,15 @@ class Layout:
         self.units_dir, self.passing_units_dir = at(UNITS), at(PASSING_UNITS)
         self.site_file = at(f"/etc/nginx/sites-available/{name}.conf")
         self.site_link = at(f"/etc/nginx/sites-enabled/{name}.conf")
-        self.access_logs = (at(f"/var/log/nginx/{name}.access.log"), at(f"/var/log/nginx/{name}.access.log.1"))
+        self.nginx_logs_dir = at("/var/log/nginx")
+        self.access_logs = tuple(self.nginx_logs_dir / f"{name}.access.log{end}" for end in ("", ".1"))
         self.launcher, self.engines_dir = at(LAUNCHER), at(ENGINES)
         self.socket, self.service = f"{name}.socket", f"{name}.service"  # the service: what starts at boot
+
+    def nginx_logs(self) -> list[Path]:
+        """Return what nginx has logged of the app, what logrotate has made of it too."""
+        name = re.compile(rf"{self.name}\.(access|error)\.log([.-]\d+)*(\.(gz|bz2|xz|zst))?\Z")
+        return sorted(path for path in self.nginx_logs_dir.glob(f"{self.name}.*") if name.match(path.name))
 
     def data_dirs(self, name: str) -> list[Path]:
         """Return where an app may keep what it writes; the second is systemd's for a user of its own making."""

@@ -130,8 +130,8 @@ def add_other_commands(add: Adder) -> None:
     run.add_argument("--release", metavar="ID", help="in this release; default: the current one")
     run.add_argument("words", metavar="-- COMMAND ...", nargs="*", help="looked up in the release's virtualenv first")
     add("start", "start the current release; what systemd does at boot and on the first connection")
-    remove = add("remove", "take the app off this host; what it wrote in /var/lib stays")
-    remove.add_argument("--purge", action="store_true", help="remove that too")
+    remove = add("remove", "take the app off this host; its data in /var/lib and nginx's logs of it stay")
+    remove.add_argument("--purge", action="store_true", help="remove these too")
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:

@@ -19,11 +19,11 @@ from flaskctl.lock import locked
 from flaskctl.record import on_record, recorded, recorded_name
 
 # what stays on purpose, in words
-DATA, OWNER = " (its data)", " (owns its data)"
+DATA, OWNER, LOGS = " (its data)", " (owns its data)", " (what nginx logged of it)"
 
 
 def remove(app: App, purge: bool) -> Json:
-    """Take what the role made of the app off this host, and say what stays; its data goes only with `purge`."""
+    """Take what the role made of the app off this host, and say what stays; data and logs go only with `purge`."""
     with locked(app):
         record = read_json(app.record_file) or {}
         answer: Json = {"removed": [], "left": [], "changed": False}
@@ -34,7 +34,7 @@ def remove(app: App, purge: bool) -> Json:
     answer["data_of"] = sorted(name for name in names if data_of(app, name))
     if not (answer["others"] or answer["data_of"] or app.dry):
         forget_engines(app, [ENGINES])  # the role takes them away next
-    app.warnings += [f"{thing} stays" for thing in answer["left"] if not thing.endswith((DATA, OWNER))]
+    app.warnings += [f"{thing} stays" for thing in answer["left"] if not thing.endswith((DATA, OWNER, LOGS))]
     done = f"{'would remove' if app.dry else 'removed'} {app.name}" if answer["changed"] else ""
     left = f"left: {', '.join(answer['left'])}" if answer["left"] else ""
     return {**answer, "msg": "; ".join(filter(None, [done, left])) or f"{app.name} is not here"}
@@ -61,13 +61,16 @@ def plan_removal(app: App, record: Mapping[str, str], purge: bool) -> Removal:
     ours = user is not None and (str(user) == known if known else user.as_made())
     keeps = ours and bool(data) and not purge
     left = left_alone(app, record)
-    left += [] if purge else [f"{recorded_name(app, path)}{DATA}" for path in data]
+    logs = app.nginx_logs()
+    if not purge:
+        left += [f"{recorded_name(app, path)}{DATA}" for path in data]
+        left += [f"{recorded_name(app, app.nginx_logs_dir)}/{app.name}.*.log*{LOGS}"] if logs else []
     if user and (keeps or not ours):
         left.append(f"user {app.name}{OWNER if ours else ' (not made by the role)'}")
     units = [unit for unit in (app.socket, app.service) if recorded_name(app, app.units_dir / unit) in record]
     stops = [name for name in app.units() if is_release_unit(app, name) or is_passing_unit(app, name)]
     stops = [*units, *app.host.up(*stops)]
-    return Removal(made_by_us(app, record) + (data if purge else []), stops, ours and not keeps, keeps, left)
+    return Removal(made_by_us(app, record) + (data + logs if purge else []), stops, ours and not keeps, keeps, left)
 
 
 def remove_recorded(app: App, record: Mapping[str, str], purge: bool) -> Json:
