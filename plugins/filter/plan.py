@@ -56,7 +56,7 @@ options:
     elements: raw
     default: ["100%"]
   migrates:
-    description: Whether a new release has a migration to run before any host switches.
+    description: Whether a new release has a migration to run, on the host or hosts that C(migrate_on) of O(rollout) names.
     type: bool
     default: false
   keep:
@@ -80,7 +80,7 @@ EXAMPLES = r"""
     __plan: >-
       {{ hostvars | flaskfleet.web.plan('hello', ansible_play_hosts_all, ansible_play_hosts, goal='rollback',
       facts={'staged': '__staged', 'switched': '__switched'}, me=lookup('flaskfleet.web.holder'),
-      rollout={'max_unreachable': 0, 'revert': true, 'bake': {'seconds': 0}}) }}
+      rollout={'max_unreachable': 0, 'revert': true, 'migrate_on': 'first', 'bake': {'seconds': 0}}) }}
   run_once: true
 """
 
@@ -101,7 +101,7 @@ _value:
       elements: list
     hosts:
       description:
-        - For each host what it is to do. C(migrate), whether the migration runs there. In its turn the steps C(before),
+        - For each host what it is to do. C(migrate), whether the migration runs there for all. In its turn the steps C(before),
           then what flaskctl is to do (C(do), V(activate), V(rollback) or nothing) with the C(release), then the steps
           C(after); C(canary) tells whether the watch over the traffic is one of them. C(undo), what goes back now.
           C(prune), whether there are releases too many, C(unlock), whether there is a lease to end or something to
@@ -199,18 +199,20 @@ def is_new(known: Known, goal: str) -> bool:
     return goal == "activate" and known["staged"].get("id") != known["staged"].get("current")
 
 
-def turn(known: Known, goal: str, canary: bool, check: bool) -> Json:
+def turn(known: Known, goal: str, canary: bool, check: bool, migrates: bool) -> Json:
     """Return what a host does in its turn.
 
     The site comes before the release: flaskctl asks through nginx, and it asks as the new site is asked. A rollback has
-    the hooks around a batch; what is of a release goes with a new one.
+    the hooks around a batch; what is of a release goes with a new one. A migration comes last, for a hook may be what
+    saves the database; where it fails, the host does not switch.
     """
     new = is_new(known, goal)
+    release = [*(["pre_release"] if new else []), *(["migrate"] if new and migrates and not check else [])]
     site = goal == "activate" and not site_stays(known)
     # what check mode did not stage, flaskctl could not find
     there = goal == "rollback" or known["staged"].get("staged") or not check
     return {
-        "before": ["before_batch", *(["proxy"] if site else []), *(["pre_release"] if new else [])],
+        "before": ["before_batch", *(["proxy"] if site else []), *release],
         "do": goal if there else "",
         "release": known["staged"].get("id"),
         "after": [*(["post_release"] if new else []), "after_batch", *(["bake"] if canary else [])],
@@ -282,6 +284,7 @@ def plan(
     turns = [] if stop else in_batches(waiting, batches)
     # the first batch, where others are to follow, and where there is something to compare with
     watched = turns[0] if len(turns) > 1 and int(rollout["bake"]["seconds"]) > 0 and not check else []
+    own_databases = migrates and rollout["migrate_on"] == "every"
     goes_back = bool(stop) and boolean(rollout["revert"], strict=False) and not check
 
     def of(host: str) -> Json:
@@ -289,9 +292,9 @@ def plan(
         canary = host in watched and new and found["staged"].get("current") is not None
         too_many = len(found["staged"].get("releases", [])) > keep
         return {
-            # from the first host. Where that has the release already, it was migrated for by the run that was cut
-            "migrate": migrates and new and not stop and not check and host == active[0],
-            **(turn(found, goal, canary, check) if any(host in batch for batch in turns) else NO_TURN),
+            # for all, from the first host. Where that has the release already, it was migrated for by the run that was cut
+            "migrate": migrates and not own_databases and new and not stop and not check and host == active[0],
+            **(turn(found, goal, canary, check, own_databases) if any(host in batch for batch in turns) else NO_TURN),
             "undo": undo(found, goal, stays) if goes_back else {},
             **ending(found, me, prune=goal == "activate" and not stop and too_many, check=check),
         }

@@ -13,6 +13,7 @@ from ansible_collections.flaskfleet.web.plugins.plugin_utils.refusals.shapes imp
     a_list,
     a_number,
     a_record,
+    a_text,
     number,
 )
 from ansible_collections.flaskfleet.web.plugins.plugin_utils.refusals.words import Problems, shown
@@ -60,5 +61,6 @@ rollout = a_record(
         seconds=a_number(0, 86400, "Set how long to watch, or 0 for not at all."),
         min_requests=a_number(0, None, "Set how many requests are enough, such as 50."),
     ),
+    migrate_on=a_text("first|every", "first (one host for all) or every (each host, before it switches)"),
     ready_path=ready_path,
 )

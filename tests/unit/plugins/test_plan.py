@@ -18,7 +18,7 @@ FACT_NAMES = {name: f"__{name}" for name in FACTS}
 ME = {"id": "17.100.5", "by": "ada", "from": "laptop", "pid": "100"}
 BOBS = {"id": "18.1.1", "by": "bob", "from": "elsewhere", "pid": "1"}
 LEASE = {**ME, "since": "2026-01-01T00:00:00Z"}
-ROLLOUT = {"max_unreachable": 0, "revert": True, "bake": {"seconds": 10}}
+ROLLOUT = {"max_unreachable": 0, "revert": True, "migrate_on": "first", "bake": {"seconds": 10}}
 HOSTS = [f"web{number}" for number in range(1, 41)]
 
 RUNS = {"services": {"nginx.service": {"active": True, "enabled": True}}}
@@ -240,6 +240,40 @@ def test_without_something_to_compare_nothing_is_watched(staged: Json) -> None:
 def test_one_host_migrates_for_all_where_the_rollout_goes_on(first: Json, more: Json, migrates: list[str]) -> None:
     found = planned({"web1": first, "web2": READY}, **{"migrates": True, **more})
     assert [name for name, todo in found["hosts"].items() if todo["migrate"]] == migrates
+
+
+def test_where_each_host_has_a_database_each_migrates_in_its_turn() -> None:
+    settled = host(contact=RUNS, installed=STAYS, staged={**SERVES, "verified": False})
+    hosts = {"web1": READY, "web2": {**READY, **host(installed=NEW_SITE)}, "web3": settled}
+    found = planned(hosts, migrates=True, migrate_on="every", batches=[1])
+    assert not any(each(found, "migrate").values())
+    assert each(found, "before") == {
+        "web1": ["before_batch", "pre_release", "migrate"],
+        "web2": ["before_batch", "proxy", "pre_release", "migrate"],
+        "web3": ["before_batch"],  # it has the release, and was migrated for it
+    }
+
+
+@pytest.mark.parametrize(
+    "more", [{"migrates": False}, {"check": True}, {"goal": "rollback"}, {"migrate_on": "first"}, {"batches": [1]}]
+)
+def test_a_host_migrates_in_its_turn_only_where_its_own_database_gets_a_new_release(more: Json) -> None:
+    hosts = {"web1": READY, "web2": READY}
+    hosts["web1"] = {**READY, **host(failed=FAILED)} if "batches" in more else READY
+    found = planned(hosts, **{"migrates": True, "migrate_on": "every", **more})
+    assert not any("migrate" in before for before in each(found, "before").values())
+
+
+def test_a_host_whose_migration_failed_does_not_switch_and_the_others_go_back() -> None:
+    failed = {**FAILED, "step": "migrate | Run the migration from the staged release"}
+    hosts = {"web1": {**READY, **host(switched=SWITCHED)}, "web2": {**READY, **host(failed=failed)}, "web3": READY}
+    found = planned(hosts, migrates=True, migrate_on="every", batches=[1])
+    assert (found["stop"], found["batches"]) == ("web2 failed", [])
+    assert each(found, "do", "undo") == {
+        "web1": {"do": "", "undo": {"units": [], "site": [], "release": OLD, "verify": False}},
+        "web2": {"do": "", "undo": {}},
+        "web3": {"do": "", "undo": {}},
+    }
 
 
 # what stops a rollout

@@ -101,6 +101,7 @@ def told(**options: Any) -> list[str]:
         ("rollout", {}),
         ("rollout", {"bake": {"seconds": 0, "max_errors": 0.5, "max_slower": "2", "min_requests": 1}}),
         ("rollout", {"ready_path": "/ready"}),
+        ("rollout", {"migrate_on": "every"}),
         ("rollout", {"max_unreachable": 2, "revert": False, "report": "/tmp/report.json"}),
     ],
 )
@@ -386,6 +387,7 @@ def test_what_can_work_is_let_through(option: str, value: Any) -> None:
         ("rollout", {"bake": 60}, "must be a dictionary"),
         ("rollout", {"ready_path": "/"}, "belongs to the app"),
         ("rollout", {"ready_path": "readyz"}, "must start with /"),
+        *[("rollout", {"migrate_on": value}, "first (one host for all) or every") for value in ("all", "", None, True)],
         ("rollout", {"revrt": True}, "Did you mean revert?"),
     ],
 )
