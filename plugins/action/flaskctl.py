@@ -21,6 +21,8 @@ FLASKCTL = "/usr/local/bin/flaskctl"
 ARCHIVE_NEEDED = 3
 # an archive up to so many bytes goes along with the question whether it is needed: one round trip less
 SMALL = 256 * 1024
+# what a file of the control node is to flaskctl, which reads it from standard input
+SENT_AS = {"stage": "archive", "maintenance": "page"}
 # which options each command takes besides `app`
 # what a person asks on the host is not here: FOR_PEOPLE in tests/unit/plugins/test_flaskctl_options.py
 TAKES: dict[str, set[str]] = {
@@ -35,7 +37,7 @@ TAKES: dict[str, set[str]] = {
     "restart": {"holder"},
     "drain": {"seconds"},
     "undrain": set(),
-    "maintenance": {"mode", "page"},
+    "maintenance": {"mode", "page", "src"},
     "lock": {"holder"},
     "unlock": {"holder", "force", "keep"},
 }
@@ -72,29 +74,33 @@ class ActionModule(PipedAction):  # type: ignore[misc]
         wrong = problem(params, release_known=not self._task.check_mode)
         if wrong:
             return {**result, "failed": True, "msg": f"{wrong}."}
-        src = "" if self._task.check_mode else params["src"]
-        archive = Path(src).read_bytes() if src and os.path.getsize(src) <= SMALL else None
-        answer = self.ask(params, archive)
+        page, src = params["command"] == "maintenance", params["src"] or ""
+        if src and not os.path.isfile(src):
+            return {**result, "failed": True, "msg": f"There is no file {os.path.abspath(src)} on the control node."}
+        src = src if page or not self._task.check_mode else ""
+        content = Path(src).read_bytes() if src and (page or os.path.getsize(src) <= SMALL) else None
+        answer = self.ask(params, content)
         over = takeover(params, answer) if answer.get("failed") else ""
         if over:
             whose = str(answer["msg"]).splitlines()[0]
             self._display.display(f"This run takes over: {whose}; that process is dead.")
             params["holder"] = over
-            answer = self.ask(params, archive)
+            answer = self.ask(params, content)
         if src and answer.get("archive_needed"):
             path = self._connection._shell.join_path(self.directory(), os.path.basename(src))
             self._transfer_file(src, path)
             answer.update(self.ask({**params, "archive": path}))
         return {**result, **answer}
 
-    def ask(self, params: Json, archive: bytes | None = None) -> Json:
-        """Call flaskctl once, and return its answer as Ansible's result."""
+    def ask(self, params: Json, content: bytes | None = None) -> Json:
+        """Call flaskctl once, and return its answer as Ansible's result; `content` is that of a file that it is sent."""
         dry_run = bool(self._task.check_mode)
-        if archive is not None:
-            params = {**params, "archive": "-"}
+        if content is not None:
+            params = {**params, SENT_AS[params["command"]]: "-"}
         config = params["config"] if params["config"] is not None else ""
         # a line, because the archive may follow it
-        data = to_bytes(config).replace(b"\n", b" ") + b"\n" + (archive or b"")
+        line = to_bytes(config).replace(b"\n", b" ") + b"\n" if params["command"] == "stage" else b""
+        data = line + (content or b"") or b"\n"
         done = self.call([FLASKCTL, *arguments(params, dry_run)], data)
         if done.code == NOT_FOUND:
             return without_flaskctl(params, dry_run)
@@ -131,6 +137,8 @@ def problem(params: Json, release_known: bool) -> str:
         return "command bake needs seconds"
     if command == "maintenance" and not params["mode"]:
         return "command maintenance needs mode"
+    if command == "maintenance" and params["page"] and params["src"]:
+        return "command maintenance takes either page or src"
     if command == "lock" and not params["holder"]:
         return "command lock needs holder"
     if command == "unlock" and bool(params["holder"]) == params["force"]:

@@ -56,6 +56,7 @@ options:
     description:
       - The path of the archive on the control node. With O(command=stage) and O(sha256), a host that has not the
         release is sent it. A small one goes along with the question.
+      - With O(command=maintenance) and O(mode=on), the path of a page on the control node, HTML.
     type: path
   archive:
     description:
@@ -107,7 +108,8 @@ options:
     choices: ["on", "off"]
   page:
     description:
-      - With O(command=maintenance) and O(mode=on), a file on the host that holds the page. Without it a plain one.
+      - With O(command=maintenance) and O(mode=on), a file on the host that holds the page. Without it and O(src) a
+        plain one.
     type: str
   max_errors:
     description:

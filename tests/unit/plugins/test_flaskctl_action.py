@@ -131,6 +131,17 @@ def test_the_configuration_goes_to_standard_input_byte_for_byte_and_nowhere_else
     assert answer["msg"] == "staged 1 release", "the short value 1 is not scrubbed from the output"
 
 
+@pytest.mark.parametrize("check", [False, True])
+@pytest.mark.parametrize("page", ["<p>Zurück um\nzwölf\n".encode(), b"<p>" + b"x" * 300_000, b""], ids=len)
+def test_a_page_of_the_control_node_goes_to_standard_input(
+    engine: Engine, tmp_path: Path, page: bytes, check: bool
+) -> None:
+    (tmp_path / "page.html").write_bytes(page)
+    assert not engine.run(check, command="maintenance", mode="on", src=str(tmp_path / "page.html")).get("failed")
+    assert engine.argv()[-3:] == ["--page", "-", "on"]
+    assert engine.stdin() == page or (page, engine.stdin()) == (b"", b"\n")
+
+
 def test_an_answer_is_passed_on_with_its_warnings(engine: Engine) -> None:
     engine.answers({"command": "stage", "changed": True, "msg": "staged", "id": "4f0c", "warnings": ["no hashes"]})
     answer = engine.run(command="stage", archive="/x")
@@ -218,6 +229,8 @@ def test_a_difference_is_shown_by_name(engine: Engine) -> None:
         ({"command": "rollback", "keep": 2, "config": "{}"}, "rollback takes no config and no keep"),
         ({"command": "prune", "purge": True}, "prune takes no purge"),
         ({"command": "maintenance"}, "maintenance needs mode"),
+        ({"command": "maintenance", "mode": "on", "page": "/p", "src": "/q"}, "takes either page or src"),
+        ({"command": "maintenance", "mode": "on", "src": "/nowhere/p.html"}, "There is no file /nowhere/p.html on the"),
         ({"command": "bake"}, "bake needs seconds"),
         ({"command": "lock"}, "lock needs holder"),
         ({"command": "unlock"}, "unlock needs either holder or force"),

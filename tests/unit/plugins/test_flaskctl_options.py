@@ -21,8 +21,8 @@ DOCUMENTED: dict[str, dict[str, Any]] = yaml.safe_load(DOCUMENTATION)["options"]
 FOR_PEOPLE = {"releases", "logs", "run", "start"}
 # how a task calls what the command line calls otherwise
 RENAMED = {"id": "release", "how": "try"}
-# what is only of a task: the archive on the control node
-ONLY_OF_A_TASK = {"stage": {"src"}}
+# what is only of a task: a file on the control node
+ONLY_OF_A_TASK = {"stage": {"src"}, "maintenance": {"src"}}
 OF_EVERY_COMMAND = {"help", "json", "dry_run"}
 
 

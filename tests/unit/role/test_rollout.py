@@ -1,4 +1,4 @@
-"""One host's turn, as Ansible itself runs it; nothing is switched."""
+"""One host's turn, and what a playbook refuses, as Ansible itself runs it; nothing is switched."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from tests.rendering import PREFIX, REPOSITORY
 
@@ -25,13 +27,9 @@ PLAY: dict[str, Any] = {
 }
 
 
-def turns(place: Path, plan: dict[str, Any], hooks: dict[str, str]) -> list[str]:
-    """Have hosts take their turn by a plan; what their hooks said, in order."""
-    variables = {f"{PREFIX}name": "hello", f"{PREFIX}hooks": hooks, f"__{PREFIX}plan": {"hosts": plan}}
-    playbook = place / "play.yml"
-    playbook.write_text(json.dumps([{**PLAY, "vars": variables}]))
-    done = subprocess.run(
-        [Path(sys.executable).parent / "ansible-playbook", "-i", f"{','.join(plan)},", "-f", "1", playbook],
+def run_playbook(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [Path(sys.executable).parent / "ansible-playbook", "-f", "1", *words],
         cwd=REPOSITORY,
         env={
             **os.environ,
@@ -43,6 +41,14 @@ def turns(place: Path, plan: dict[str, Any], hooks: dict[str, str]) -> list[str]
         text=True,
         check=False,
     )
+
+
+def turns(place: Path, plan: dict[str, Any], hooks: dict[str, str]) -> list[str]:
+    """Have hosts take their turn by a plan; what their hooks said, in order."""
+    variables = {f"{PREFIX}name": "hello", f"{PREFIX}hooks": hooks, f"__{PREFIX}plan": {"hosts": plan}}
+    playbook = place / "play.yml"
+    playbook.write_text(json.dumps([{**PLAY, "vars": variables}]))
+    done = run_playbook("-i", f"{','.join(plan)},", playbook)
     assert done.returncode == 0, done.stdout + done.stderr
     return re.findall(r"msg: said (\S+ on \S+)", done.stdout)
 
@@ -73,3 +79,14 @@ def test_each_host_of_a_batch_has_its_own_steps_in_their_order(tmp_path: Path) -
         "after_batch on web1",
         "after_batch on web2",
     ]
+
+
+@pytest.mark.parametrize("words", [(), ("-e", "mode=of"), ("-e", "page=/page.html")], ids=" ".join)
+def test_a_maintenance_that_does_not_say_what_to_switch_is_told_what_may_be_said(
+    tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    inventory = tmp_path / "hosts.yml"
+    inventory.write_text(json.dumps({"flask_app": {"hosts": {"web1": {"ansible_connection": "local"}}}}))
+    done = run_playbook("-i", inventory, "-e", "ansible_become=false", *words, "playbooks/maintenance.yml")
+    assert done.returncode == 2
+    assert "Say what to switch: -e mode=on, with -e page=FILE" in done.stdout and "undefined" not in done.stdout

@@ -40,7 +40,7 @@ def text_of(path: str | None, stdin: IO[str]) -> str | None:
     try:
         return stdin.read() if path == "-" else Path(path).read_text("utf-8") if path else None
     except UnicodeError:
-        raise Refused(f"{path} is not UTF-8 text") from None
+        raise Refused(f"{'standard input' if path == '-' else path} is not UTF-8 text") from None
 
 
 def piped(options: argparse.Namespace, stdin: IO[str]) -> tuple[Path | IO[bytes] | None, str | None]:
