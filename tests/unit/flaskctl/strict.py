@@ -36,7 +36,8 @@ SERVICE_PROPERTIES = {
     *("EnvironmentFile", "ExecPaths", "Group", "IPAddressAllow", "IPAddressDeny", "KillMode", "KillSignal"),
     *("LimitNOFILE", "LoadCredential", "MemoryMax", "Nice", "NoExecPaths", "NoNewPrivileges", "NotifyAccess"),
     *("PrivateIPC", "PrivateTmp", "ProtectSystem", "RuntimeDirectory", "RuntimeDirectoryPreserve"),
-    *("SocketBindAllow", "SocketBindDeny", "StateDirectory", "StateDirectoryMode", "TemporaryFileSystem"),
+    *("SocketBindAllow", "SocketBindDeny", "StateDirectory", "StateDirectoryMode", "SyslogIdentifier"),
+    *("TemporaryFileSystem",),
     *("TimeoutStartSec", "TimeoutStopSec", "Type", "UMask", "User", "WatchdogSec", "WorkingDirectory"),
 }
 JOURNALCTL = (

@@ -663,6 +663,28 @@ def test_logs_follow_by_becoming_journalctl(host: FakeHost) -> None:
     assert call(host, "hello", "logs", "--json").json["lines"] == []
 
 
+@pytest.mark.parametrize(
+    ("process", "units"),
+    [
+        ("worker", ["hello.worker@*", "hello.worker-[0-9]*@*"]),
+        ("worker-1", ["hello.worker-1@*", "hello.worker-1-[0-9]*@*"]),
+        ("tick", ["hello.tick@*", "hello.tick-[0-9]*@*"]),
+        ("web", [f"hello{end}" for end in ("@*.service", ".try-*.service", ".twin-*.service", ".web@*")]),
+    ],
+)
+def test_logs_are_those_of_one_process(host: FakeHost, stage: Stage, process: str, units: list[str]) -> None:
+    stage("v1", processes=PROCESSES)
+    assert call(host, "hello", "logs", "--process", process).rc == 0
+    assert [word.partition("=")[2] for word in host.became if word.startswith("--unit=")][: len(units)] == units
+
+
+def test_logs_of_a_process_that_is_none_name_those_that_are(host: FakeHost, stage: Stage) -> None:
+    stage("v1", processes=PROCESSES)
+    refused = call(host, "hello", "logs", "--process", "wrker")
+    assert refused.rc == 1 and not host.became
+    assert "hello has no process wrker\nremedy: --process web|tick|worker|worker-1\n" in refused.err
+
+
 def test_status_is_a_few_aligned_lines(host: FakeHost, stage: Stage) -> None:
     one, two = stage("v1"), stage("v2")
     call(host, "hello", "activate", one)

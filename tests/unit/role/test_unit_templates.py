@@ -195,6 +195,7 @@ OTHERS = frozenset(
         "Sockets",
         "StateDirectory",
         "StateDirectoryMode",
+        "SyslogIdentifier",
         "TasksMax",
         "TimeoutStartFailureMode",
         "TimeoutStartSec",
@@ -245,11 +246,12 @@ def test_a_process_differs_from_the_web_server_in_what_makes_it_none() -> None:
         )
     )
     assert {name for name, _value in release - process} == {
-        *("ExecStart", "NotifyAccess", "Restart", "Sockets", "TimeoutStartFailureMode", "TimeoutStartSec", "Type")
+        *("ExecStart", "NotifyAccess", "Restart", "Sockets", "SyslogIdentifier"),
+        *("TimeoutStartFailureMode", "TimeoutStartSec", "Type"),
     }
     assert {(name, value.partition("=")[0]) for name, value in process - release} == {
         *(("Environment", "PATH"), ("ExecStart", "/srv/hello/releases/%i/venv/bin/x")),
-        *(("Restart", "always"), ("Type", "exec")),
+        *(("Restart", "always"), ("SyslogIdentifier", "hello.worker"), ("Type", "exec")),
     }
 
 
@@ -273,6 +275,13 @@ def test_a_worker_runs_as_often_as_asked_and_is_kept_alive() -> None:
     assert values(text, "ExecStart") == ["/srv/hello/releases/%i/venv/bin/celery --app app worker"]
     assert values(text, "Restart") == ["always"]
     assert "timer" not in units["worker-1"]
+
+
+def test_each_process_has_a_label_of_its_own_in_the_journal() -> None:
+    workers = [{"name": "worker", "command": "x", "count": 2}, {"name": "nightly", "command": "y", "schedule": "daily"}]
+    texts = [render("app@.service"), *(unit["service"] for unit in processes(processes=workers).values())]
+    found = [label for text in texts for label in values(text, "SyslogIdentifier")]
+    assert found == [f"hello.{name}" for name in (flaskctl.WEB, "worker-1", "worker-2", "nightly")]
 
 
 def test_a_job_runs_when_its_schedule_says() -> None:

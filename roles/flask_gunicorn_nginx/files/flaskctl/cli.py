@@ -74,7 +74,7 @@ def carry_out(options: argparse.Namespace, app: App, stdin: IO[str]) -> Json:
         "undrain": lambda: undrain(app),
         "maintenance": lambda: maintenance(app, options.mode, text_of(options.page, stdin)),
         "prune": lambda: prune(app, options.keep),
-        "logs": lambda: logs(app, options.follow, options.lines, options.json),
+        "logs": lambda: logs(app, options.follow, options.lines, options.json, options.process),
         "run": lambda: run_command(app, options.words, options.release, tty, options.json),
         "start": lambda: start(app),
         "remove": lambda: remove(app, options.purge),

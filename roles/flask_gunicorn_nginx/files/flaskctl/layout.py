@@ -9,6 +9,8 @@ from pathlib import Path
 APP_NAME = re.compile(r"[a-z][a-z0-9-]{0,30}\Z")
 RELEASE_ID = re.compile(r"[0-9a-f]{12}\Z")
 
+WEB = "web"  # what the web server is called beside the app's processes; their units have it in SyslogIdentifier
+
 LAUNCHER = "/usr/local/bin/flaskctl"
 ENGINES = "/usr/local/lib/flaskctl"  # one directory for each version that is in use
 SETTINGS = "/etc/flaskctl"
@@ -68,6 +70,11 @@ class Layout:
     def process_unit(self, process: str, release: str, kind: str = "service") -> str:
         """Return the unit of one of a release's own processes; kind: service or timer."""
         return f"{self.name}.{process}@{release}.{kind}"
+
+    def process_patterns(self, process: str) -> list[str]:
+        """Return patterns of the units of one process, of whatever release; `web` is the web server."""
+        web = [self.unit("*"), self.trial_unit("*"), self.standby_unit("*")] if process == WEB else []
+        return [*web, f"{self.name}.{process}@*", f"{self.name}.{process}-[0-9]*@*"]
 
     def standby_unit(self, release: str) -> str:
         """Return the unit that serves in place of a release while that is restarted."""

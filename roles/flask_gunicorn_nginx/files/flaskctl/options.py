@@ -23,7 +23,7 @@ at three in the morning:
   flaskctl hello status               what serves, and what is wrong
   flaskctl hello rollback             back to the release before this one; needs no network
   flaskctl hello releases             what there is to go back to
-  flaskctl hello logs -n 200          what the app said
+  flaskctl hello logs -n 200          what the app said; --process worker for one process
   flaskctl hello run -- flask shell   a command in the current release: its user, sandbox, environment
 """
 
@@ -126,6 +126,7 @@ def add_other_commands(add: Adder) -> None:
     logs = add("logs", "what the app wrote to the journal")
     logs.add_argument("-f", "--follow", action="store_true", help="go on with what comes")
     logs.add_argument("-n", "--lines", metavar="N", type=int, default=100, help="how many lines; default: 100")
+    logs.add_argument("--process", metavar="NAME", help="of one process alone: web, or a worker's or schedule's name")
     run = add("run", "run a command as the release runs: its user, sandbox, environment, credentials")
     run.add_argument("--release", metavar="ID", help="in this release; default: the current one")
     run.add_argument("words", metavar="-- COMMAND ...", nargs="*", help="looked up in the release's virtualenv first")

@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 
 from flaskctl import Json
 from flaskctl.app import App
 from flaskctl.errors import Refused, Usage
-from flaskctl.layout import PATH, release_path
+from flaskctl.layout import PATH, WEB, release_path
 from flaskctl.units import run_argv
 
 
-def logs(app: App, follow: bool, lines: int, capture: bool) -> Json:
+def logs(app: App, follow: bool, lines: int, capture: bool, process: str | None) -> Json:
     app.settings()
     units = [*app.unit_patterns(), app.service, app.socket]
+    if process:
+        known = processes(app)
+        if process not in known:
+            raise Refused(f"{app.name} has no process {process}", remedy=f"--process {'|'.join(known)}")
+        units = app.process_patterns(process)
     argv = ["journalctl", "--no-pager", f"--lines={lines}", *(f"--unit={unit}" for unit in units)]
     if capture:
         return {"lines": app.host.run([*argv, "--output=short-iso"]).out.splitlines(), "msg": ""}
     app.host.become([*argv, "--follow"] if follow else argv)
     return {"msg": ""}
+
+
+def processes(app: App) -> list[str]:
+    """Return the names of the app's processes, `web` first; copies of one by its name, and each by its own."""
+    found = {path.name[len(app.name) + 1 :].partition("@")[0] for path in app.units_dir.glob(f"{app.name}.*@*.service")}
+    return [WEB, *sorted((found | {re.sub(r"-\d+\Z", "", name) for name in found}) - {WEB})]
 
 
 def run_command(app: App, command: Sequence[str], wanted: str | None, tty: bool, capture: bool) -> Json:
