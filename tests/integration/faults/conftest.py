@@ -61,6 +61,7 @@ class Patient:
             if path.startswith(f"srv/{NAME}/venvs/") or path.endswith(VARIED):
                 continue
             what = re.sub(r"venvs/\S+", "venvs/VENV", what)
+            path, what = (re.sub(r"\.kept\.[ab]", ".kept.X", text) for text in (path, what))
             found[pattern.sub(lambda m: names[m[0]], path)] = pattern.sub(lambda m: names[m[0]], what)
         return found
 

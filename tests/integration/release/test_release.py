@@ -343,7 +343,7 @@ def test_refused_when_the_disk_is_full(hosts: list[Host], books: Books, workshop
 # What users of the release before still need
 
 
-def test_static_file_of_the_previous_release_is_still_served(
+def test_static_files_of_the_releases_before_are_still_served(
     hosts: list[Host], books: Books, workshop: Workshop
 ) -> None:
     release_fast(hosts, books, workshop.version("11"), "11")
@@ -352,6 +352,7 @@ def test_static_file_of_the_previous_release_is_still_served(
         get = "python3 -c 'import sys, urllib.request as r; print(r.urlopen(sys.argv[1]).read().decode())'"
         assert host.run(f"{get} http://127.0.0.1/static/app.12.css") == "/* 12 */"
         assert host.run(f"{get} http://127.0.0.1/static/app.11.css") == "/* 11 */"
+        assert host.run(f"{get} http://127.0.0.1/static/app.10.css") == "/* 10 */"
         assert host.run(f"{get} http://127.0.0.1/static/hello.txt").encode() == STATIC.strip()
 
 

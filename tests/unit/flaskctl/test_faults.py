@@ -403,10 +403,10 @@ def test_a_full_log_does_not_stop_a_rollback(host: FakeHost, stage: Stage, monke
     call(host, "hello", "activate", two)
     real = flaskctl.os.open
 
-    def full(path: object, *args: int) -> int:
+    def full(path: object, *args: int, **kwargs: Any) -> int:
         if str(path).endswith("hello.jsonl"):
             raise OSError(28, "No space left on device", str(path))
-        return int(real(path, *args))
+        return int(real(path, *args, **kwargs))
 
     monkeypatch.setattr(flaskctl.os, "open", full)
     result = call(host, "hello", "rollback", "--json")

@@ -225,14 +225,25 @@ def test_nginx_closes_an_idle_connection_before_gunicorn_does() -> None:
 # Paths
 
 
-def test_static_files_are_those_of_the_current_release_then_of_the_previous() -> None:
-    text = site({"default_server": True})
+def test_static_files_are_those_of_the_current_release_then_of_those_before_it() -> None:
+    text = site({"default_server": True, "keep_releases": "3"})
     static = block(text, "location ^~ /static/")
     assert "alias /srv/hello/current/static/;" in static
     assert "index index.html;" in static
-    assert "try_files $uri $uri/ /.previous$uri;" in static
-    previous = block(text, "location ^~ /.previous/static/")
-    assert "internal;" in lines(previous) and "alias /srv/hello/previous/static/;" in lines(previous)
+    assert "try_files $uri $uri/ /.kept$uri;" in static
+    for number, then in ((1, "/.kept$uri"), (2, "/.kept$uri"), (3, "=404")):
+        before = lines(block(text, f"location ^~ {'/.kept' * number}/static/"))
+        path = f"/srv/hello/kept/{number}/static/"
+        assert {"internal;", f"alias {path};", f"disable_symlinks on from={path};", f"try_files $uri {then};"} <= set(
+            before
+        )
+    assert text.count("internal;\n        alias /srv/hello/kept") == 3
+
+
+@pytest.mark.parametrize(("keep", "count"), [(2, 2), (9, 9), (10, 9), (100, 9)])
+def test_nginx_goes_from_one_release_to_the_next_as_often_as_it_may(keep: int, count: int) -> None:
+    """After ten internal redirects it gives up with 500."""
+    assert site({"default_server": True, "keep_releases": keep}).count("alias /srv/hello/kept/") == count
 
 
 def test_an_alias_and_its_location_both_end_in_a_slash() -> None:
@@ -245,7 +256,7 @@ def test_an_alias_and_its_location_both_end_in_a_slash() -> None:
 
 def test_without_a_static_directory_nginx_serves_no_file() -> None:
     text = site({"default_server": True, "static": {"dir": ""}})
-    assert "/static" not in text and "previous" not in text
+    assert "/static" not in text and "kept" not in text
 
 
 def test_mounted_below_a_path_everything_is_below_it() -> None:

@@ -13,6 +13,7 @@ from flaskctl.files import erase, read_json
 from flaskctl.lock import locked
 from flaskctl.plan import Pruning, Release, plan_pruning
 from flaskctl.recover import recover
+from flaskctl.static import link_kept
 
 
 def prune(app: App, keep: int | None) -> Json:
@@ -79,6 +80,7 @@ def carry_out_pruning(app: App, plan: Pruning, bound: Iterable[str]) -> None:
         erase(app.releases_dir / release)
     if not app.linked("previous"):
         erase(app.base / "previous")
+    link_kept(app)
     kept = {*bound, *(release.id for release in app.releases())}
     for path in [path for path in app.releases_dir.glob("*") if path.name not in kept]:
         erase(path)

@@ -10,6 +10,7 @@ from flaskctl.files import erase, link
 from flaskctl.host import Units
 from flaskctl.instances import end_standbys, standbys, started, stop
 from flaskctl.plan import Recovery, State, plan_recovery
+from flaskctl.static import link_kept
 from flaskctl.switch import finish, move_links, restore_links
 
 
@@ -46,6 +47,7 @@ def recover(app: App) -> None:
         said = {"finish": "finished: ", "undo": "undone: ", "stop": "stopped: "}.get(plan.action, "") + plan.why
         app.repairs.append(said)
         app.audit("recover", plan.release, why=said)
+    link_kept(app)
 
 
 def reload_units(app: App, units: Units) -> None:

@@ -136,6 +136,7 @@ def made_by_us(app: App, record: Mapping[str, str]) -> list[Path]:
     """Return what stands of the app that the role or flaskctl made, the settings last: by them the app is known."""
     names = ("releases", "venvs", "current", "previous", "activating.json", "rollout.json", "drained")
     found = [app.base / name for name in (*names, "maintenance.html")]
+    found += [app.kept_link, *app.kept_dirs]
     found += [path for path in app.base.glob(".*.new")]
     found += [path for path in app.units_dir.glob(f"{app.name}[.@]*") if is_release_unit(app, path.name)]
     found += [path for path in app.passing_units_dir.glob(app.standby_unit("*"))]

@@ -19,6 +19,7 @@ from flaskctl.instances import (
     stop,
 )
 from flaskctl.plan import Intent, State, plan_activation
+from flaskctl.static import link_kept
 from flaskctl.texts import extract_traceback, utc
 from flaskctl.verify import VERIFY_SECONDS, ask, has_site, verify
 
@@ -82,6 +83,7 @@ def finish(app: App, intent: Intent, settings: Json) -> None:
     app.host.checkpoint("audit")
     more = {"was": intent.origin, "began": intent.began, "still": "; ".join(filter(None, [left, idle]))}
     app.audit(intent.how, intent.to, **{key: value for key, value in more.items() if value})
+    link_kept(app)
     app.host.checkpoint("done")
     erase(app.intent_file)
     sync_directory(app.base)
