@@ -13,3 +13,4 @@ from __future__ import annotations
 from typing import Any
 
 Json = dict[str, Any]
+VERSION = "0.1.0"  # that of the collection, galaxy.yml

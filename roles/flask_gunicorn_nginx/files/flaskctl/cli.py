@@ -16,6 +16,7 @@ from flaskctl import Json
 from flaskctl.activate import activate, rollback
 from flaskctl.app import App, apps
 from flaskctl.bake import bake
+from flaskctl.complete import complete
 from flaskctl.errors import Refused
 from flaskctl.files import FULL, read_json
 from flaskctl.host import Host
@@ -88,6 +89,9 @@ def limits(options: argparse.Namespace) -> Limits:
 
 def main(argv: Sequence[str], host: Host, stdin: IO[str], stdout: IO[str], stderr: IO[str]) -> int:
     """Run one command; return the exit code. With --json, all that there is to say is one object on `stdout`."""
+    if argv[:1] == ["--complete"]:
+        stdout.write("".join(f"{word}\n" for word in complete(host, argv[1:])))
+        return 0
     as_json = "--json" in argv[: list(argv).index("--") if "--" in argv else None]
     answer: Json = {"app": None, "command": None, "changed": False}
     warnings: list[str] = []

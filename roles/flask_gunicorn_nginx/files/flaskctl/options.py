@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import NoReturn
 
+from flaskctl import VERSION
 from flaskctl.errors import Usage
 from flaskctl.layout import APP_NAME
 from flaskctl.traffic import Limits
@@ -51,11 +53,13 @@ def parser() -> Parser:
         parents=[shared],
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    here = Path(__file__).parent.parent
+    main.add_argument("--version", action="version", version=f"flaskctl {VERSION}, {here}", help="say it, and end")
     main.add_argument("app", metavar="APP", help="the name of the app")
     commands = main.add_subparsers(dest="command", metavar="COMMAND")
 
     def add(name: str, text: str, **arguments: str) -> argparse.ArgumentParser:
-        sentence = f"{text[0].upper()}{text[1:]}."
+        sentence = f"{text[0].upper()}{text[1:]}{'' if text.endswith('?') else '.'}"
         command = commands.add_parser(name, help=text, description=sentence, parents=[shared])
         for argument, meaning in arguments.items():
             command.add_argument(argument, metavar=argument.upper(), nargs="?", help=meaning)
@@ -65,6 +69,11 @@ def parser() -> Parser:
     add_nginx_commands(add)
     add_other_commands(add)
     return main
+
+
+def commands_of(main: argparse.ArgumentParser) -> Mapping[str, argparse.ArgumentParser]:
+    """Return the parser of each command."""
+    return next(action.choices for action in main._actions if isinstance(action, argparse._SubParsersAction))
 
 
 def add_release_commands(add: Adder) -> None:
@@ -115,7 +124,7 @@ def add_nginx_commands(add: Adder) -> None:
     drain.add_argument("--seconds", metavar="N", type=int, default=0, help="wait so long for them to notice")
     add("undrain", "have the readiness path answer again what the app's health path does")
     maintenance = add("maintenance", "answer every path of the app with 503 and a page; its health path not")
-    maintenance.add_argument("mode", choices=("on", "off"))
+    maintenance.add_argument("mode", choices=("on", "off"), help="on, until off, whatever happens to the host")
     maintenance.add_argument("--page", metavar="FILE", help="the page, HTML; default: a plain one")
 
 
