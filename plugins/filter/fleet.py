@@ -12,30 +12,7 @@ short_description: Whether a fleet agrees
 description:
   - Reads what C(flaskctl APP status) said on every host of a play, and returns a line for each, a table of them, and
     what is wrong.
-positional: app, hosts, here
-options:
-  _input:
-    description: C(hostvars).
-    type: dict
-    required: true
-  app:
-    description: The name of the app.
-    type: str
-    required: true
-  hosts:
-    description: All hosts of the play, C(ansible_play_hosts_all).
-    type: list
-    elements: str
-    required: true
-  here:
-    description: Those that have not been lost, C(ansible_play_hosts).
-    type: list
-    elements: str
-    required: true
-  facts:
-    description: The variables that hold what is known of a host, each by what it is called here.
-    type: dict
-    required: true
+extends_documentation_fragment: flaskfleet.web.hosts
 """
 
 EXAMPLES = r"""

@@ -13,34 +13,12 @@ description:
   - Reads what the tasks of the role C(flaskfleet.web.flask_gunicorn_nginx) have registered of every host of a play, and
     returns whether the rollout goes on, the batches, what each host is to do, and the report. Tasks carry that out.
   - Evaluated once for all hosts (C(run_once)), because it looks at every host; and again after each batch.
-positional: app, hosts, here
+extends_documentation_fragment: flaskfleet.web.hosts
 options:
-  _input:
-    description: C(hostvars).
-    type: dict
-    required: true
-  app:
-    description: The name of the app.
-    type: str
-    required: true
-  hosts:
-    description: All hosts of the play, C(ansible_play_hosts_all).
-    type: list
-    elements: str
-    required: true
-  here:
-    description: Those that have not been lost, C(ansible_play_hosts).
-    type: list
-    elements: str
-    required: true
   goal:
     description: Whether hosts get a release that was staged, or go back to one that they have.
     type: str
     choices: [activate, rollback]
-    required: true
-  facts:
-    description: The variables that hold what is known of a host, each by what it is called here.
-    type: dict
     required: true
   me:
     description: Which rollout this is, as the lookup P(flaskfleet.web.holder#lookup) tells it.
