@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -133,3 +134,21 @@ def test_one_rollout_at_a_time(site: Site) -> None:
 def test_the_traffic_after_a_release_is_compared_with_that_before(site: Site) -> None:
     baked = site.flaskctl("bake", "--seconds", "1", "--min-requests", "100000")
     assert not baked["judged"] and set(baked["before"]) == {"requests", "errors", "p95"}
+
+
+def test_a_person_finds_the_commands_and_a_shell_completes_them(site: Site) -> None:
+    assert site.root("flaskctl --version").startswith("flaskctl ")
+    completed = """source /usr/share/bash-completion/bash_completion 2>/dev/null
+        source /usr/local/share/bash-completion/completions/flaskctl
+        COMP_WORDS=(flaskctl hello act) COMP_CWORD=2; _flaskctl; echo "${COMPREPLY[@]}" """
+    assert site.host.run("bash -c %s", completed).stdout.split() == ["activate"]
+    assert ".TH FLASKCTL 8" in site.root("head -n 2 /usr/local/share/man/man8/flaskctl.8")
+
+
+def test_the_journal_names_the_process(site: Site) -> None:
+    site.flaskctl("restart")
+    labels = site.root(f"journalctl --no-pager -o short -n 50 --unit 'hello@{site.current}.service'")
+    assert re.search(r" hello\.web\[\d+\]: .*(gunicorn|Listening|Booting)", labels), labels
+    lines = site.flaskctl("logs", "--process", "web")["lines"]
+    assert any(" hello.web[" in line for line in lines), lines
+    assert "no process worker" in site.flaskctl("logs", "--process", "worker", rc=1)["msg"]

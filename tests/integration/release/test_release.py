@@ -20,7 +20,7 @@ from tests.load.fleet import APP, BASE, NAME, Answer, Books, Host, Json, Worksho
 
 # Seconds, for every short request; what the machine makes the client itself wait comes on top
 BOUND = 0.25
-PASSING = {"ill"}  # versions that may have answered until they were refused
+PASSING = {"ill", "own"}  # versions that may have answered until they were refused
 LOCK = (APP / "requirements.txt").read_text()
 SIX = "six==1.17.0 --hash=sha256:4721f391ed90541fddacab5acf947aa0d3dc7d27b2e1e8eda2be8970586c3274\n"
 
@@ -130,6 +130,33 @@ def test_failed_migration_stops_the_rollout_on_every_host(hosts: list[Host], wor
     assert played.rc != 0
     assert "no such column: flask.colour" in played.out
     assert currents(hosts) == before
+
+
+def test_where_each_host_has_a_database_each_migrates_before_it_switches(
+    hosts: list[Host], books: Books, workshop: Workshop, place: Path
+) -> None:
+    """The migration of the last host fails: that one has not switched, and the others go back."""
+    (before,) = currents(hosts)
+    notes = "/var/lib/hello/own-migration"
+    migrate = f"""import os, socket
+open('{notes}', 'a').write(os.path.basename(os.readlink('{BASE}/current')) + ' ')
+if socket.gethostname() == '{hosts[-1].name}':
+    raise SystemExit('no such table: flask')
+"""
+    variables = {
+        "flask_gunicorn_nginx_source": str(workshop.source("own", {"migrate.py": migrate})),
+        "flask_gunicorn_nginx_migrate_command": "python migrate.py",
+        "flask_gunicorn_nginx_batches": [1],
+        "flask_gunicorn_nginx_rollout": {"migrate_on": "every", "bake": {"seconds": 0}},
+    }
+    played = play(variables, place)
+    assert played.rc != 0 and "no such table: flask" in played.out, played.out
+    assert currents(hosts) == {before}
+    assert [host.run(f"cat {notes}; rm {notes}") for host in hosts] == [before] * len(hosts), "once, before the switch"
+    told = [host.run(f"tail -n 1 /var/log/flaskctl/{NAME}.jsonl") for host in hosts]
+    events = [json.loads(line) for line in told]
+    assert [event["event"] for event in events] == ["rollback"] * (len(hosts) - 1) + ["stage"], told
+    books.released[events[-1]["release"]] = "own"  # for a moment the others answered with it
 
 
 def refused_on(host: Host) -> set[str]:
