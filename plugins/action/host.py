@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from ansible_collections.flaskfleet.web.plugins.plugin_utils.piped import Json, ProgramAction
@@ -30,7 +31,21 @@ class ActionModule(ProgramAction):  # type: ignore[misc]
     def run(self, tmp: Any = None, task_vars: Json | None = None) -> Json:
         """Return what the host answered."""
         result = super().run(tmp, task_vars)
-        name = (task_vars or {}).get("inventory_hostname", "the host")
+        known = task_vars or {}
+        everywhere = runs_everywhere(self._task.args.get("schedules") or [], known.get("ansible_play_hosts_all") or [])
+        if everywhere:
+            self._display.warning(everywhere)  # the same words for all hosts, so they are shown once
+        name = known.get("inventory_hostname", "the host")
         if result.get("warnings"):
             result["warnings"] = [f"On {name} {warning}" for warning in result["warnings"]]
         return result
+
+
+def runs_everywhere(schedules: Sequence[str], hosts: Sequence[str]) -> str:
+    """Return what to know where a schedule runs on more than one host, or nothing."""
+    if not schedules or len(hosts) < 2:
+        return ""
+    return (
+        f"What has a schedule ({', '.join(schedules)}) runs on each of the {len(hosts)} hosts of this play. A job that must run"
+        " once for all of them has to see to that itself, with a lock in the database, say."
+    )

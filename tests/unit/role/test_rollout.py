@@ -90,3 +90,18 @@ def test_a_maintenance_that_does_not_say_what_to_switch_is_told_what_may_be_said
     done = run_playbook("-i", inventory, "-e", "ansible_become=false", *words, "playbooks/maintenance.yml")
     assert done.returncode == 2
     assert "Say what to switch: -e mode=on, with -e page=FILE" in done.stdout and "undefined" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("hosts", "schedules", "count"), [(3, ["daily", "*:0/5"], 1), (1, ["daily"], 0), (3, [], 0)], ids=str
+)
+def test_that_a_schedule_runs_on_each_host_is_told_once(
+    tmp_path: Path, hosts: int, schedules: list[str], count: int
+) -> None:
+    ask = {"name": "Ask", "flaskfleet.web.host": {"schedules": schedules}}
+    (tmp_path / "play.yml").write_text(json.dumps([{**PLAY, "tasks": [ask, ask]}]))
+    done = run_playbook("-i", "".join(f"web{number}," for number in range(hosts)), tmp_path / "play.yml")
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = " ".join((done.stdout + done.stderr).replace("[WARNING]:", "").split())
+    assert said.count(f"has a schedule (daily, *:0/5) runs on each of the {hosts} hosts") == count
+    assert said.count("has a schedule") == count
