@@ -93,7 +93,7 @@ class ActionModule(PipedAction):  # type: ignore[misc]
         return {**result, **answer}
 
     def ask(self, params: Json, content: bytes | None = None) -> Json:
-        """Call flaskctl once, and return its answer as Ansible's result; `content` is that of a file that it is sent."""
+        """Call flaskctl once, and return its answer as Ansible's result; `content` is that of a file to send."""
         dry_run = bool(self._task.check_mode)
         if content is not None:
             params = {**params, SENT_AS[params["command"]]: "-"}

@@ -46,6 +46,6 @@ def runs_everywhere(schedules: Sequence[str], hosts: Sequence[str]) -> str:
     if not schedules or len(hosts) < 2:
         return ""
     return (
-        f"What has a schedule ({', '.join(schedules)}) runs on each of the {len(hosts)} hosts of this play. A job that must run"
-        " once for all of them has to see to that itself, with a lock in the database, say."
+        f"What has a schedule ({', '.join(schedules)}) runs on each of the {len(hosts)} hosts of this play. A job that"
+        " must run once for all of them has to see to that itself, with a lock in the database, say."
     )

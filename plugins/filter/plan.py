@@ -34,7 +34,7 @@ options:
     elements: raw
     default: ["100%"]
   migrates:
-    description: Whether a new release has a migration to run, on the host or hosts that C(migrate_on) of O(rollout) names.
+    description: Whether a new release has a migration to run, once for all or, by C(migrate_on) of O(rollout), on each.
     type: bool
     default: false
   keep:
@@ -79,11 +79,11 @@ _value:
       elements: list
     hosts:
       description:
-        - For each host what it is to do. C(migrate), whether the migration runs there for all. In its turn the steps C(before),
-          then what flaskctl is to do (C(do), V(activate), V(rollback) or nothing) with the C(release), then the steps
-          C(after); C(canary) tells whether the watch over the traffic is one of them. C(undo), what goes back now.
-          C(prune), whether there are releases too many, C(unlock), whether there is a lease to end or something to
-          prune, and C(holder), who ends it.
+        - For each host what it is to do. C(migrate), whether the migration runs there for all. In its turn the
+          steps C(before), then what flaskctl is to do (C(do), V(activate), V(rollback) or nothing) with the
+          C(release), then the steps C(after); C(canary) tells whether the watch over the traffic is one of them.
+          C(undo), what goes back now. C(prune), whether there are releases too many, C(unlock), whether there is a
+          lease to end or something to prune, and C(holder), who ends it.
         - A step is a hook by its name, or a task file of the role without its C(.yml).
       type: dict
     rows:
@@ -270,7 +270,7 @@ def plan(
         canary = host in watched and new and found["staged"].get("current") is not None
         too_many = len(found["staged"].get("releases", [])) > keep
         return {
-            # for all, from the first host. Where that has the release already, it was migrated for by the run that was cut
+            # for all, from the first host. Where that has the release, it was migrated for by the run that was cut
             "migrate": migrates and not own_databases and new and not stop and not check and host == active[0],
             **(turn(found, goal, canary, check, own_databases) if any(host in batch for batch in turns) else NO_TURN),
             "undo": undo(found, goal, stays) if goes_back else {},

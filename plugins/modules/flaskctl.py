@@ -134,8 +134,8 @@ options:
     default: false
   keep:
     description:
-      - How many releases stay, all counted. For O(command=prune), and for O(command=unlock), which prunes with it before the lock
-        ends.
+      - How many releases stay, all counted. For O(command=prune), and for O(command=unlock), which prunes with it
+        before the lock ends.
     type: int
   purge:
     description:

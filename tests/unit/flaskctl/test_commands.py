@@ -753,9 +753,7 @@ def test_releases_are_a_table_newest_first(host: FakeHost, stage: Stage) -> None
         ("a-person-typed-this-one", "a-person-typed-this-one"),
     ],
 )
-def test_a_revision_says_everywhere_whether_it_was_all(
-    host: FakeHost, stage: Stage, revision: str, shown: str
-) -> None:
+def test_a_revision_says_everywhere_whether_it_was_all(host: FakeHost, stage: Stage, revision: str, shown: str) -> None:
     release = stage("v1", notes={"revision": revision})
     call(host, "hello", "activate", release)
     row = call(host, "hello", "releases").out.splitlines()[1]

@@ -44,9 +44,7 @@ def offered(host: FakeHost, *words: str) -> list[str]:
         (("../x", "activate", ""), []),
     ],
 )
-def test_what_may_come_next_is_offered(
-    host: FakeHost, stage: Stage, words: tuple[str, ...], offers: list[str]
-) -> None:
+def test_what_may_come_next_is_offered(host: FakeHost, stage: Stage, words: tuple[str, ...], offers: list[str]) -> None:
     (host.root / "etc/flaskctl/other.json").write_text("{}")
     stage("v1", processes=PROCESSES)
     assert offered(host, *words) == offers

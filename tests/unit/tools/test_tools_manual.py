@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 
-from tools import manual
-
 from tests.unit.flaskctl.fake_host import flaskctl
+from tools import manual
 
 
 def test_the_page_that_is_installed_is_the_one_of_these_options() -> None:

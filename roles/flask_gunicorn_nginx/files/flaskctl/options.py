@@ -131,7 +131,9 @@ def add_nginx_commands(add: Adder) -> None:
 def add_other_commands(add: Adder) -> None:
     """Add what cleans up, and what hands over to another program."""
     prune = add("prune", "remove old releases; the current one, the one a rollback goes to and the newest stay")
-    prune.add_argument("--keep", metavar="N", type=int, help="how many stay, all counted; default: the app's own setting")
+    prune.add_argument(
+        "--keep", metavar="N", type=int, help="how many stay, all counted; default: the app's own setting"
+    )
     logs = add("logs", "what the app wrote to the journal")
     logs.add_argument("-f", "--follow", action="store_true", help="go on with what comes")
     logs.add_argument("-n", "--lines", metavar="N", type=int, default=100, help="how many lines; default: 100")

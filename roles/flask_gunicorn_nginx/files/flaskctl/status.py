@@ -214,5 +214,7 @@ def list_releases(app: App) -> Json:
         marks += ["active"] if release.id in state.active else []
         marks += ["refused"] if release.refused else []
         listed.append({**release.as_json(), "state": marks})
-        rows.append((release.id, release.when, release.by or "-", short_revision(release.revision) or "-", " ".join(marks)))
+        rows.append(
+            (release.id, release.when, release.by or "-", short_revision(release.revision) or "-", " ".join(marks))
+        )
     return {"releases": listed, "msg": table(rows) if releases else f"{app.name} has no release yet"}
