@@ -380,6 +380,8 @@ def test_static_files_of_the_releases_before_are_still_served(
         assert host.run(f"{get} http://127.0.0.1/static/app.12.css") == "/* 12 */"
         assert host.run(f"{get} http://127.0.0.1/static/app.11.css") == "/* 11 */"
         assert host.run(f"{get} http://127.0.0.1/static/app.10.css") == "/* 10 */"
+        for nothing in ("", "app.css"):  # a directory without an index, and what no release had
+            assert "HTTP Error 404" in host.run(f"{get} http://127.0.0.1/static/{nothing} 2>&1", check=False)
         assert host.run(f"{get} http://127.0.0.1/static/hello.txt").encode() == STATIC.strip()
 
 

@@ -229,8 +229,7 @@ def test_static_files_are_those_of_the_current_release_then_of_those_before_it()
     text = site({"default_server": True, "keep_releases": "3"})
     static = block(text, "location ^~ /static/")
     assert "alias /srv/hello/current/static/;" in static
-    assert "index index.html;" in static
-    assert "try_files $uri $uri/ /.kept$uri;" in static
+    assert "try_files $uri $uri/index.html /.kept$uri;" in static
     for number, then in ((1, "/.kept$uri"), (2, "/.kept$uri"), (3, "=404")):
         before = lines(block(text, f"location ^~ {'/.kept' * number}/static/"))
         path = f"/srv/hello/kept/{number}/static/"
