@@ -801,7 +801,7 @@ def test_as_many_releases_stay_as_were_asked_for(
     host: FakeHost, stage: Stage, history: str, keep: int, left: str
 ) -> None:
     ids: dict[str, str] = {}
-    for how, name in history.split():
+    for how, name in map(tuple, history.split()):
         ids[name] = ids.get(name) or stage(name)
         host.broken = {ids[name]: "import"} if how == "x" else {}
         if how != "s":

@@ -38,7 +38,7 @@ def test_releases_that_have_served_are_numbered_the_last_one_first(
     host: FakeHost, stage: Stage, history: str, order: str
 ) -> None:
     ids: dict[str, str] = {}
-    for how, name in history.split():
+    for how, name in map(tuple, history.split()):
         ids[name] = ids.get(name) or stage(name)
         host.broken = {ids[name]: "import"} if how == "x" else {}
         if how != "s":
@@ -80,19 +80,25 @@ def test_without_the_audit_log_the_links_tell(host: FakeHost, stage: Stage) -> N
 @pytest.mark.parametrize("wanted", ["fabcde", "bcdef", "f", "cab", "", "abcde"])
 def test_all_links_move_at_once(host: FakeHost, monkeypatch: pytest.MonkeyPatch, wanted: str) -> None:
     app = flaskctl.App(host, "hello")
-    for names in ("abcde", wanted):
-        seen = []
+    monkeypatch.setattr(static, "have_served", lambda app: list("abcde"))
+    static.link_kept(app)
+    seen: list[list[str]] = []
 
-        def look(*words: object, seen: list[list[str]] = seen) -> None:
-            seen.append(kept(host) if (base(host) / "kept").exists() else [])
+    def watched(real: Callable[..., object]) -> Callable[..., object]:
+        def call_it(*words: object, **more: object) -> object:
+            seen.append(kept(host))
+            done = real(*words, **more)
+            seen.append(kept(host))
+            return done
 
-        monkeypatch.setattr(static, "have_served", lambda app, names=names: list(names))
-        for name in ("symlink", "mkdir", "replace", "rmdir"):
-            real = getattr(os, name)
-            monkeypatch.setattr(os, name, lambda *w, real=real, **more: (look(), real(*w, **more), look())[1])
-        static.link_kept(app)
-        assert kept(host) == list(names)
-    assert all(found in (list("abcde"), list(wanted)) for found in seen)
+        return call_it
+
+    for name in ("symlink", "mkdir", "replace", "unlink", "rmdir"):
+        monkeypatch.setattr(os, name, watched(getattr(os, name)))
+    monkeypatch.setattr(static, "have_served", lambda app: list(wanted))
+    static.link_kept(app)
+    assert kept(host) == list(wanted) and all(found in (list("abcde"), list(wanted)) for found in seen)
+    assert bool(seen) == (wanted != "abcde")
     assert len([path for path in base(host).iterdir() if "kept" in path.name]) == 2
 
 
