@@ -81,6 +81,25 @@ def test_each_host_of_a_batch_has_its_own_steps_in_their_order(tmp_path: Path) -
     ]
 
 
+def test_what_a_step_said_is_kept_line_by_line(tmp_path: Path) -> None:
+    """A step is a hook or the migration of this host; where it fails, the host does not switch."""
+    hook = {"name": "Fail", "ansible.builtin.command": "sh -c 'echo no such column >&2; exit 1'"}
+    (tmp_path / "hook.yml").write_text(json.dumps([hook]))
+    turn = {"before": ["pre_release"], "do": "activate", "release": "1", "after": ["after_batch"]}
+    variables = {
+        f"{PREFIX}name": "hello",
+        f"{PREFIX}hooks": dict.fromkeys(("pre_release", "after_batch"), str(tmp_path / "hook.yml")),
+        f"__{PREFIX}plan": {"hosts": {"web1": turn}},
+    }
+    tell = {"name": "Tell", "ansible.builtin.debug": {"msg": f"kept {{{{ __{PREFIX}failed | to_json }}}}"}}
+    (tmp_path / "play.yml").write_text(json.dumps([{**PLAY, "vars": variables, "tasks": [*PLAY["tasks"], tell]}]))
+    done = run_playbook("-i", "web1,", tmp_path / "play.yml")
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = re.search(r"kept (\{.*?\})", " ".join(done.stdout.split()))
+    assert found and json.loads(found[1])["reason"] == "non-zero return code\nno such column", done.stdout
+    assert "Start the release" not in done.stdout and "after_batch" not in done.stdout
+
+
 @pytest.mark.parametrize("words", [(), ("-e", "mode=of"), ("-e", "page=/page.html")], ids=" ".join)
 def test_a_maintenance_that_does_not_say_what_to_switch_is_told_what_may_be_said(
     tmp_path: Path, words: tuple[str, ...]
