@@ -132,14 +132,46 @@ def test_two_releases_that_share_a_virtualenv_keep_it_for_the_one_that_stays() -
     assert flaskctl.plan_pruning(found, ["v"], keep=1, bound=[]) == ((A,), (), ())
 
 
-def test_of_a_failed_start_the_apps_own_traceback_is_shown_once_and_from_its_own_code_on() -> None:
+def test_of_a_failed_start_the_cause_and_the_apps_own_frames_are_shown_once() -> None:
     said = flaskctl.extract_traceback((TRACEBACK * 2).replace("{id}", A))
     assert said.splitlines() == [
-        "Traceback (most recent call last):",
+        "ModuleNotFoundError: No module named 'nosuchthing'",
         f'  File "/srv/hello/releases/{A}/app/app.py", line 1, in <module>',
         "    import nosuchthing",
-        "ModuleNotFoundError: No module named 'nosuchthing'",
     ]
+
+
+def frame(path: str, line: int) -> str:
+    return f'  File "{path}", line {line}, in f\n    call_{line}()\n'
+
+
+def test_frames_of_libraries_around_the_apps_own_are_left_out_and_many_are_cut() -> None:
+    own, library = f"/srv/hello/releases/{A}/app/app.py", f"/srv/hello/releases/{A}/venv/lib/x.py"
+    frames = [frame(library, 1), frame(own, 2), frame(library, 3), frame(own, 4), frame(library, 5)]
+    text = "Traceback (most recent call last):\n" + "".join(frames) + "ValueError: x\n"
+    assert flaskctl.extract_traceback(text) == "ValueError: x\n" + "".join(frames[1:4]).rstrip()
+    many = "".join(frame(own, number) for number in range(50))
+    lines = flaskctl.extract_traceback(f"Traceback (most recent call last):\n{many}ValueError: x\n").splitlines()
+    assert len(lines) == 1 + 15 and lines[0] == "ValueError: x" and lines[5] == "  ..." and lines[-1] == "    call_49()"
+
+
+GUNICORN = """\
+[2026-11-27 12:22:58 +0000] [{0}] [INFO] Starting gunicorn 23.0.0
+[2026-11-27 12:22:58 +0000] [{0}] [INFO] Listening at: unix:/tmp/tmp27oz8yfx/socket ({0})
+[2026-11-27 12:22:58 +0000] [{1}] [INFO] Booting worker with pid: {1}
+Failed to find attribute 'nothing' in 'app'.
+[2026-11-27 12:22:59 +0000] [{1}] [INFO] Worker exiting (pid: {1})
+[2026-11-27 12:22:59 +0000] [{0}] [ERROR] Worker (pid:{1}) exited with code 4
+[2026-11-27 12:22:59 +0000] [{0}] [ERROR] Shutting down: Master
+[2026-11-27 12:22:59 +0000] [{0}] [ERROR] Reason: App failed to load.
+"""
+
+
+def test_a_log_without_a_traceback_is_what_may_say_why_and_the_same_on_each_host() -> None:
+    for pids in ((1, 2), (3426, 3428)):
+        assert flaskctl.extract_traceback(GUNICORN.format(*pids)) == "Failed to find attribute 'nothing' in 'app'."
+    quiet = "".join(f"{line}\n" for line in GUNICORN.format(1, 2).splitlines() if "Failed" not in line)
+    assert flaskctl.extract_traceback(quiet) == quiet.strip(), "where nothing says why, all is shown"
 
 
 def test_without_a_traceback_the_last_lines_are_shown() -> None:
@@ -150,7 +182,7 @@ def test_without_a_traceback_the_last_lines_are_shown() -> None:
 
 def test_a_traceback_that_is_not_the_apps_is_shown_whole() -> None:
     text = 'Traceback (most recent call last):\n  File "/usr/lib/x.py", line 1, in f\n    boom()\nValueError: x\ndone'
-    assert flaskctl.extract_traceback(text) == text[: -len("\ndone")]
+    assert flaskctl.extract_traceback(text) == 'ValueError: x\n  File "/usr/lib/x.py", line 1, in f\n    boom()'
 
 
 UNIT = """\

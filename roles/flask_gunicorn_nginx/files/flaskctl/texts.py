@@ -7,22 +7,50 @@ import re
 import time
 from collections.abc import Sequence
 
+MOST = 15  # lines of one traceback
+OWN = re.compile(r"/releases/[^/]+/(app/|site/|gunicorn.conf)")
+LOGGED = re.compile(r"\[[^]]+\] \[\d+\] \[([A-Z]+)\] ")  # Gunicorn's beginning of a line: time, process, level
+# what Gunicorn says of a worker that has said more
+EMPTY = re.compile(r"Worker \(pid:\d+\) (exited|was sent)|Worker exiting|Shutting down: Master|Reason: |HaltServer")
+
 
 def extract_traceback(journal: str, limit: int = 30) -> str:
-    """Return what a person wants to see of a failure: the last tracebacks, from the app's own code on, or lines."""
+    """Return what a person wants to see of a failure: its cause, then the frames of the app's own code; or lines.
+
+    Nothing in it is another on another host, such as a time or the number of a process: there it is the same failure.
+    """
     lines = [line.rstrip() for line in journal.splitlines()]
     blocks: dict[str, bool] = {}  # whether the app's code is in it, by text: each worker says the same
     for start in [number for number, line in enumerate(lines) if line.startswith("Traceback (most recent call last)")]:
         end = start + 1
         while end < len(lines) and (lines[end].startswith((" ", "\t")) or not lines[end]):
             end += 1
-        frames = [number for number in range(start, end) if lines[number].startswith('  File "')]
-        own = [number for number in frames if re.search(r"/releases/[^/]+/(app/|site/|gunicorn.conf)", lines[number])]
-        block = [lines[start], *lines[own[0] if own else start + 1 : end + 1]]
-        if "HaltServer" not in block[-1]:  # Gunicorn's way to say that a worker said more
-            blocks["\n".join(block)] = bool(own)
+        cause, own = "".join(lines[end : end + 1]), own_frames(lines[start + 1 : end])
+        if not EMPTY.search(cause):
+            blocks["\n".join([cause, *shortened(own or lines[start + 1 : end])])] = bool(own)
     found = [block for block, own in blocks.items() if own or not any(blocks.values())]
-    return "\n".join(found[-2:] if found else lines[-limit:])
+    return "\n".join(found[-2:] if found else telling(lines)[-limit:])
+
+
+def own_frames(lines: Sequence[str]) -> Sequence[str]:
+    """Return the lines of a traceback from the first to the last frame in the app's own code; none without one."""
+    frames = [number for number, line in enumerate(lines) if line.startswith('  File "')]
+    own = [number for number in frames if OWN.search(lines[number])]
+    after = next((number for number in frames if number > own[-1]), len(lines)) if own else 0
+    return lines[own[0] : after] if own else []
+
+
+def shortened(lines: Sequence[str]) -> Sequence[str]:
+    return lines if len(lines) <= MOST else [*lines[:4], "  ...", *lines[5 - MOST :]]
+
+
+def telling(lines: Sequence[str]) -> Sequence[str]:
+    """Return the lines of a log without a traceback that may say why; all, where none does."""
+    logged = [(LOGGED.match(line), LOGGED.sub("", line)) for line in lines]
+    kept = [
+        text for level, text in logged if (not level or level[1] not in ("DEBUG", "INFO")) and not EMPTY.search(text)
+    ]
+    return list(dict.fromkeys(filter(None, kept))) or lines
 
 
 def utc(seconds: float) -> str:
