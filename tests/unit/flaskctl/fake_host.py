@@ -58,6 +58,7 @@ class FakeHost(Host):
         self.stubborn: set[str] = set()  # do not stop, whatever they are told
         self.calendars = {"daily", "*:*:0/5"}  # what systemd can read
         self.installed = ""
+        self.said = ""  # what the units of a release wrote to the journal, in the format short-unix
         self.calls: list[list[str]] = []
         self.environments: list[Mapping[str, str]] = []
         self.steps: list[str] = []
@@ -102,6 +103,8 @@ class FakeHost(Host):
         if argv == ["journalctl", "--sync"]:
             self.journal_synced = True
             return done(0)
+        if argv[0] == "journalctl" and "short-unix" in argv:
+            return done(0, self.said)
         if argv[0] == "journalctl":
             if argv[-2] == "-u":
                 return done(0, f"{argv[-1]}: Main process exited, code=exited, status=3\n")

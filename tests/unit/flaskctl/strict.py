@@ -41,8 +41,8 @@ SERVICE_PROPERTIES = {
     *("TimeoutStartSec", "TimeoutStopSec", "Type", "UMask", "User", "WatchdogSec", "WorkingDirectory"),
 }
 JOURNALCTL = (
-    *(r"--no-pager", r"-q", r"-o cat", r"--since=@\d+\.\d{6}", r"_SYSTEMD_UNIT=\S+", r"-u \S+", r"--sync"),
-    *(r"--lines=\d+", r"--unit=\S+", r"--output=short-iso", r"--follow"),
+    *(r"--no-pager", r"-q", r"-o (?:cat|short-unix)", r"--since=@\d+\.\d{6}", r"_SYSTEMD_UNIT=\S+", r"-u \S+"),
+    *(r"--lines=\d+", r"--unit=\S+", r"--output=short-iso", r"--follow", r"--sync"),
 )
 PIP = (
     *(r"install(?: --require-hashes)?(?: --no-deps)? -r \S+", r"install \S+", r"uninstall -y(?: \S+)*", r"check"),

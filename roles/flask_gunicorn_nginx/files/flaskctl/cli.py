@@ -17,6 +17,7 @@ from flaskctl.activate import activate, rollback
 from flaskctl.app import App, apps
 from flaskctl.bake import bake
 from flaskctl.complete import complete
+from flaskctl.doctor import doctor
 from flaskctl.errors import Refused
 from flaskctl.files import FULL, read_json
 from flaskctl.host import Host
@@ -62,6 +63,7 @@ def carry_out(options: argparse.Namespace, app: App, stdin: IO[str]) -> Json:
     holder = parse_holder(getattr(options, "holder", None))
     commands: dict[str, Callable[[], Json]] = {
         "status": lambda: status(app, getattr(options, "drift", False)),
+        "doctor": lambda: doctor(app),
         "releases": lambda: list_releases(app),
         "stage": lambda: stage(app, *piped(options, stdin), options.sha256, options.how, holder),
         "activate": lambda: activate(app, options.id, holder),

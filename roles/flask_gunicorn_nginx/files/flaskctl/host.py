@@ -193,6 +193,13 @@ class Host:
         text = self.run([*common, f"_SYSTEMD_UNIT={unit}"]).out
         return text if text.strip() else self.run([*common, "-u", unit]).out
 
+    def journal_lines(self, units: Sequence[str]) -> list[tuple[float, str]]:
+        """Return all that the processes of units wrote, each line with when that was, in seconds since the epoch."""
+        argv = ["journalctl", "--no-pager", "-q", "-o", "short-unix", *(f"_SYSTEMD_UNIT={unit}" for unit in units)]
+        lines = (line.split(" ", 3) for line in self.run(argv).out.splitlines())  # time, host, process, text
+        whole = (words for words in lines if len(words) == 4 and re.fullmatch(r"\d+\.\d+", words[0]))
+        return [(float(words[0]), words[3]) for words in whole]
+
     def children(self, pid: int) -> set[str]:
         """Return the processes that a master has forked; none where the kernel does not tell.
 

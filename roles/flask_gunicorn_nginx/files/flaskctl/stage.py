@@ -22,9 +22,10 @@ from flaskctl.lock import acquire, locked
 from flaskctl.record import record_account
 from flaskctl.recover import recover
 from flaskctl.release import SHA256, Config, changes, parse_config, release_id
-from flaskctl.texts import extract_traceback, utc
+from flaskctl.texts import utc
 from flaskctl.units import try_argv
 from flaskctl.verify import serves
+from flaskctl.walls import explain
 
 
 def stage(
@@ -114,13 +115,13 @@ def try_out(app: App, release: str, config: Config, how: str) -> bool:
     finally:
         app.host.systemctl("stop", name)
     if done.rc:
-        detail = extract_traceback(app.host.journal(name, since))
+        detail, remedy = explain(app.name, app.host.journal(name, since))
         app.host.systemctl("reset-failed", name)
         if result == "success":  # it was not even started
             raise Refused(f"release {release} of {app.name} could not be tried", done.err.strip())
         why = HANGS if result == "timeout" else "it does not pass its gate"
         app.mark_refused(release, why)
-        raise Refused(f"release {release} of {app.name} is refused: {why}; nothing was switched", detail)
+        raise Refused(f"release {release} of {app.name} is refused: {why}; nothing was switched", detail, remedy)
     write_json(app.releases_dir / release / "tried.json", {"when": utc(app.host.now()), "how": how})
     return True
 

@@ -20,8 +20,9 @@ from flaskctl.instances import (
 )
 from flaskctl.plan import Intent, State, plan_activation
 from flaskctl.static import link_kept
-from flaskctl.texts import extract_traceback, utc
+from flaskctl.texts import utc
 from flaskctl.verify import VERIFY_SECONDS, ask, has_site, verify
+from flaskctl.walls import explain
 
 
 def switch_to(app: App, release: str, how: str, settings: Json) -> Json:
@@ -123,7 +124,7 @@ def refuse(app: App, release: str, state: State, unit: str, since: float, why: s
     """Stop a release that failed its gate, mark it, and let it speak for itself."""
     if app.host.show(unit).get(unit, {}).get("Result") == "timeout":
         why = HANGS
-    detail = extract_traceback(app.host.journal(unit, since))
+    detail, remedy = explain(app.name, app.host.journal(unit, since))
     if release == state.current:  # nothing else is there to serve: systemd goes on trying
         erase(app.intent_file)
         raise Refused(f"the current release {release} does not start: {why}", detail, f"flaskctl {app.name} rollback")
@@ -132,7 +133,7 @@ def refuse(app: App, release: str, state: State, unit: str, since: float, why: s
     erase(app.intent_file)
     serves = f"{', '.join(state.active)} goes on serving" if state.active else "nothing serves"
     serves += f"; {left}" if left else ""
-    raise Refused(f"release {release} of {app.name} is refused: {why}; {serves}", detail)
+    raise Refused(f"release {release} of {app.name} is refused: {why}; {serves}", detail, remedy)
 
 
 def move_links(app: App, intent: Intent) -> None:
