@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.unit.flaskctl.fake_host import flaskctl
+from tools.run import ROOT
 
 APP = "/srv/hello/releases/0123456789ab/app"
 DENIED = "PermissionError: [Errno 13] Permission denied"
@@ -116,3 +117,9 @@ def test_the_wall_stands_before_the_words_of_the_app() -> None:
     ]
     assert remedy.startswith("flask_gunicorn_nginx_writable: [instance]") and "\n" not in remedy
     assert flaskctl.explain("hello", "ValueError: x\n") == ("ValueError: x", "")
+
+
+@pytest.mark.parametrize("wall", flaskctl.WALLS, ids=lambda wall: wall.name)
+def test_the_page_has_each_wall_as_it_is(wall: flaskctl.Wall) -> None:  # type: ignore[name-defined]
+    page = (ROOT / "docs/walls.md").read_text()
+    assert f"| {wall.name} | {wall.tells} | {wall.opens.format('PATH', app='NAME')} | {wall.costs} |" in page
