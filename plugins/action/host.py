@@ -21,7 +21,7 @@ class ActionModule(ProgramAction):  # type: ignore[misc]
     """What every such action does; and a warning says which host it is about."""
 
     MODULE = "host"
-    USES = ("engine", "nginx_config", "nginx_sandbox", "ownership")
+    USES = ("engine", "nginx_config", "nginx_needs", "nginx_sandbox", "ownership")
     SPEC = {
         **dict.fromkeys(("packages", "users", "services", "schedules", "paths", "directories"), NAMES),
         **dict.fromkeys(("app", "claim", "current", "launcher"), {"type": "str", "default": ""}),

@@ -1,17 +1,18 @@
 # Copyright: Flask Fleet contributors
 # SPDX-License-Identifier: MIT
-"""Read what nginx's configuration names: the files, directories and sockets that nginx needs to start and to serve.
+"""What nginx's configuration says, as `nginx -T` prints it: its sites, which of them answers, and where it reads them.
 
-Pure functions on the text that `nginx -T` prints. Part of the program of flaskfleet.web.host: Python 3.9, the standard
-library alone.
+Pure functions. Part of the program of flaskfleet.web.host, and by a link of flaskctl: Python 3.9, the standard library
+alone.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import ipaddress
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 CONFIGURATION = "/etc/nginx"
@@ -24,20 +25,6 @@ class Directive(NamedTuple):
     args: tuple[str, ...]
     file: str = ""
     context: tuple[tuple[str, int], ...] = ()
-
-
-@dataclasses.dataclass(frozen=True)
-class Need:
-    """A path that nginx uses. `how` is read, write or connect; `where` says which directive of which file names it."""
-
-    path: str
-    how: str
-    where: str
-    shown: str = ""  # as the configuration has it, where `path` is only the part of it that is certain
-    worker: bool = False  # only the workers use it, and root's rights do not count
-    same: bool = False  # what is there inside has to be what is there outside
-    guess: bool = False  # maybe no path at all: it counts only where it exists
-    above: bool = False  # it is not there yet, and `path` is the directory above that is
 
 
 # the text
@@ -89,118 +76,146 @@ def directives(text: str) -> Iterator[Directive]:
             words = []
 
 
-# the paths
-
-# Their arguments are addresses, patterns or text. Not `set` and not the bodies of `map`: a root can come from there.
-TEXT = re.compile(
-    r"location|rewrite|return|try_files|error_page|index|server_name|add_header|add_trailer|log_format|charset\w*|types"
-    r"|\w+_set_header|\w+_param|\w+_cookie_\w+|\w+_redirect|\w+_cache_key|fastcgi_index|fastcgi_split_path_info"
-    r"|auth_request\w*|auth_basic|mirror|post_action|sub_filter\w*|add_(before|after)_body|default_type|env"
-    r"|more_\w+_headers|echo\w*|limit_\w+|health_check|internal|stub_status|status_zone|expires"
-)
-WRITES = re.compile(r"\w+_log|\w+_temp_path|\w+_cache_path|\w+_store|pid|lock_file")
-READS = re.compile(r"root|alias|include|ssl_\w+|\w+_ssl_\w+|\w+_file|load_module")
-BESIDE = re.compile(r"include|ssl_\w+|\w+_ssl_\w+|\w+_file")  # relative to nginx.conf, all else to the prefix
-NO_PATH = re.compile(r"syslog:|memory:|data:|engine:|store:|stderr$|off$|on$")
-SOCKET = re.compile(r"unix:(?://)?(/[^\s:;,]+)")
-OPEN = re.compile(r"[$*?\[]")
-VALUES = ("map", "geo", "split_clients")
-DAV = "dav_methods"
+# where it is read
 
 
-def certain(path: str) -> str:
-    """Return the directory up to which a path is certain, where it has variables or wildcards; else the path."""
-    found = OPEN.search(path)
-    return os.path.dirname(path[: found.start()]) or "/" if found else path
+def matches(pattern: str, path: str) -> bool:
+    """Tell whether `include` with this pattern reads a file."""
+    parts = os.path.normpath(os.path.join(CONFIGURATION, pattern)).split("/")
+    names = path.split("/")
+    return len(parts) == len(names) and all(
+        fnmatchcase(name, part) and (part.startswith(".") or not name.startswith("."))
+        for part, name in zip(parts, names)
+    )
 
 
-def sockets(directive: Directive, where: str) -> Iterator[Need]:
-    """Return the sockets a directive names: nginx connects to them, or makes one that others connect to."""
-    for arg in directive.args:
-        for path in SOCKET.findall(arg):
-            if directive.name == "listen":
-                yield Need(os.path.dirname(path), "write", where, shown=path, same=True)
-            else:
-                plain = certain(path)
-                yield Need(plain, "connect", where, shown=path, worker=True, same=plain != path)
-
-
-def files(directive: Directive, where: str, prefix: str) -> Iterator[Need]:
-    """Return the files and directories that a directive names."""
-    name = directive.name
-    how = "write" if WRITES.fullmatch(name) else "read"
-    known = how == "write" or bool(READS.fullmatch(name))
-    served = name in ("root", "alias") or name.endswith("_store")
-    args = directive.args
-    if name == "if":
-        args = tuple(arg.rstrip(")") for arg in args)
-    elif known and not name.startswith("ssl_"):
-        args = args[:1]  # what follows a path are options
-    for arg in args:
-        if NO_PATH.match(arg) or "unix:" in arg:
-            continue
-        if not arg.startswith("/"):
-            if arg.startswith("$") or not (known and "/" in arg or served):
-                continue
-            arg = os.path.join(CONFIGURATION if BESIDE.fullmatch(name) else prefix, arg)
-        if known or arg.count("/") > 1:
-            plain = certain(arg)
-            open_ended = plain != arg or name in ("root", "alias")
-            yield Need(plain, how, where, shown=arg, worker=served, same=open_ended, guess=not known)
-
-
-def of_directive(directive: Directive, prefix: str) -> Iterator[Need]:
-    """Return what a directive needs."""
-    around = directive.context[-1][0] if directive.context else ""
-    values = around in VALUES and directive.name != "include"
-    said = around if values else directive.name
-    where = f"{said} in {directive.file}" if directive.file else said
-    yield from sockets(directive, where)
-    if values:
-        guessed = (arg for arg in directive.args if arg.startswith("/") and arg.count("/") > 1)
-        yield from (Need(certain(arg), "read", where, shown=arg, worker=True, guess=True) for arg in guessed)
-    elif around != "types" and not TEXT.fullmatch(directive.name):
-        yield from files(directive, where, prefix)
-
-
-def server_of(directive: Directive) -> tuple[tuple[str, int], ...]:
-    """Return the blocks down to the server of a directive: one that is in a file of its own has no http around it."""
-    names = [name for name, _number in directive.context]
-    return directive.context[: names.index("server") + 1] if "server" in names else directive.context
-
-
-def uploads(every: Sequence[Directive]) -> Iterator[Need]:
-    """Return the directories that clients may write by WebDAV: those of the servers that allow it."""
-    servers = {server_of(each) for each in every if each.name == DAV and each.args[:1] != ("off",)}
+def blocks(every: Sequence[Directive], path: str, seen: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    """Return the names of the blocks around each `include` that reads a file; the first file is in none."""
+    found = []
     for each in every:
-        if each.name in ("root", "alias") and any(each.context[: len(server)] == server for server in servers):
-            for need in of_directive(each, "/"):
-                yield dataclasses.replace(need, how="write")
+        if each.name == "include" and each.args and each.file not in seen and matches(each.args[0], path):
+            inner = tuple(name for name, _number in each.context)
+            outer = blocks(every, each.file, (*seen, path)) or [()]
+            found += [(*around, *inner) for around in outer]
+    return found
 
 
-BUILT_IN = {
-    "prefix": "prefix",
-    "user": "user",
-    "error_log": "error_log_path",
-    "access_log": "http_log_path",
-    "pid": "pid_path",
-    "lock_file": "lock_path",
-}
+def is_read(every: Sequence[Directive], path: str) -> bool:
+    """Tell whether nginx reads a site at this path."""
+    return ("http",) in blocks(every, path)
 
 
-def defaults(said: str) -> dict[str, str]:
-    """Return what nginx was built with, from `nginx -V`: by the names of its directives where there are some."""
-    built = {name.replace("-", "_"): value for name, value in re.findall(r"--([\w-]+)=([^\s']+)", said)}
-    found = {name: built[option] for name, option in BUILT_IN.items() if option in built}
-    temporary = {name: value for name, value in built.items() if name.endswith("_temp_path")}
-    return {**found, **{name.replace("http_", "", 1): value for name, value in temporary.items()}}
+# sites
 
 
-def needs(every: Sequence[Directive], built: Mapping[str, str]) -> list[Need]:
-    """Return all that nginx uses: what the configuration names, and where it names nothing what it was built with."""
-    outer = {each.name for each in every if all(name == "http" for name, _number in each.context)}
-    unsaid = [Directive(name, (path,), "nginx itself") for name, path in built.items() if name not in outer]
-    unsaid = [each for each in unsaid if each.name not in ("prefix", "user")]
-    prefix = built.get("prefix", "/")
-    found = [need for each in [*every, *unsaid] for need in of_directive(each, prefix)]
-    return list(dict.fromkeys([*found, *uploads(every)]))
+class Listen(NamedTuple):
+    """An address that a site listens on; "*" and "::" are any."""
+
+    address: str
+    port: int
+    default: bool = False
+    both: bool = False  # "::" takes IPv4 too
+
+
+class Server(NamedTuple):
+    """A site."""
+
+    file: str
+    names: tuple[str, ...]
+    listens: tuple[Listen, ...]
+
+    def __str__(self) -> str:
+        """Return it as people read it."""
+        listens = ", ".join(f"{':'.join(filter(None, [at(each.address), str(each.port)]))}" for each in self.listens)
+        return f"{' '.join(self.names) or 'a site without a name'} on {listens} ({self.file})"
+
+
+PORT = re.compile(r"(?:(?P<address>\[[^]]+\]|[^:\[\]]+):)?(?P<first>\d+)(?:-(?P<last>\d+))?")
+ANY = {"": "*", "*": "*", "0.0.0.0": "*", "localhost": "127.0.0.1"}
+
+
+def at(address: str) -> str:
+    """Return an address as it stands before a port; nothing for any address of IPv4."""
+    return "" if address == "*" else f"[{address}]" if ":" in address else address
+
+
+def plain(address: str) -> str:
+    """Return the one way to write an address."""
+    address = address.strip("[]")
+    try:
+        return str(ipaddress.ip_address(address)) if address not in ANY else ANY[address]
+    except ValueError:
+        return ANY.get(address, address)
+
+
+def listens(args: Sequence[str]) -> list[Listen]:
+    """Return what a directive `listen` says; nothing of a socket with a path."""
+    if not args or args[0].startswith("unix:"):
+        return []
+    found = PORT.fullmatch(args[0])
+    address = plain((found["address"] or "") if found else args[0])
+    first = int(found["first"]) if found else 80
+    last = int(found["last"] or first) if found else 80
+    default = "default_server" in args or "default" in args
+    return [Listen(address, port, default, "ipv6only=off" in args) for port in range(first, last + 1)]
+
+
+def servers(every: Sequence[Directive]) -> list[Server]:
+    """Return the sites in the order in which nginx reads them."""
+    found: dict[tuple[str, tuple[tuple[str, int], ...]], list[Directive]] = {}
+    around = {each.file: blocks(every, each.file) or [()] for each in every if each.name == "server"}
+    for each in every:
+        names = tuple(name for name, _number in each.context)
+        if names[-1:] == ("server",) and any((*outer, *names) == ("http", "server") for outer in around[each.file]):
+            found.setdefault((each.file, each.context), []).append(each)
+            if each.name == "include" and each.args:  # of a snippet what stands in no block of its own
+                found[each.file, each.context] += [
+                    more for more in every if not more.context and matches(each.args[0], more.file)
+                ]
+    return [
+        Server(
+            file,
+            tuple(name.lower() for each in own if each.name == "server_name" for name in each.args),
+            tuple(one for each in own if each.name == "listen" for one in listens(each.args)) or (Listen("*", 80),),
+        )
+        for (file, _context), own in found.items()
+    ]
+
+
+def rank(pattern: str, name: str) -> tuple[int, int] | None:
+    """Return how well a server_name fits, the smallest best; None where it does not."""
+    if pattern.startswith("~"):
+        try:
+            fits = re.search(pattern[1:], name)
+        except re.error:  # PCRE knows more
+            fits = None
+        return (3, 0) if fits else None
+    if pattern == name or pattern == f".{name}":
+        return (0, 0)
+    if pattern.startswith(("*.", ".")):
+        return (1, -len(pattern)) if name.endswith(pattern.lstrip("*")) else None
+    if pattern.endswith(".*"):
+        return (2, -len(pattern)) if name.startswith(pattern[:-1]) else None
+    return None
+
+
+def listening(every: Sequence[Server], address: str, port: int) -> list[tuple[Server, Listen]]:
+    """Return the sites among which nginx chooses for a connection to this address: who names it goes first."""
+    pairs = [(server, listen) for server in every for listen in server.listens if listen.port == port]
+    of_any = [pair for pair in pairs if pair[1].address == ("::" if ":" in address else "*")]
+    of_both = [pair for pair in pairs if pair[1].both]
+    return [pair for pair in pairs if pair[1].address == address] or of_any or of_both
+
+
+def chosen(every: Sequence[Server], address: str, port: int, name: str) -> Server | None:
+    """Return the site that answers for this name at this address, as nginx chooses it."""
+    candidates = listening(every, plain(address), port)
+    fits = [
+        (fit, position)
+        for position, (server, _listen) in enumerate(candidates)
+        for fit in (rank(pattern, name.lower()) for pattern in server.names)
+        if fit
+    ]
+    if fits:
+        return candidates[min(fits)[1]][0]
+    return next((server for server, listen in candidates if listen.default), candidates[0][0] if candidates else None)

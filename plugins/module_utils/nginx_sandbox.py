@@ -22,13 +22,8 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ansible_collections.flaskfleet.web.plugins.module_utils.nginx_config import (
-    CONFIGURATION,
-    Need,
-    defaults,
-    directives,
-    needs,
-)
+from ansible_collections.flaskfleet.web.plugins.module_utils.nginx_config import CONFIGURATION, directives
+from ansible_collections.flaskfleet.web.plugins.module_utils.nginx_needs import Need, defaults, needs
 
 Json = dict[str, Any]
 

@@ -1,186 +1,147 @@
-"""What nginx's configuration names: the text is read as nginx reads it, and a path is told from an address."""
+"""Which site answers, as nginx chooses it, and where a site is read."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
-from ansible_collections.flaskfleet.web.plugins.module_utils.nginx_config import certain, defaults, directives, needs
+from ansible_collections.flaskfleet.web.plugins.module_utils.nginx_config import (
+    Listen,
+    chosen,
+    directives,
+    is_read,
+    listens,
+    servers,
+)
 
-SITE = "/etc/nginx/sites-enabled/anna"
-BUILT = """\
-nginx version: nginx/1.22.1
-configure arguments: --with-cc-opt='-g -O2' --prefix=/usr/share/nginx --conf-path=/etc/nginx/nginx.conf \
---http-log-path=/var/log/nginx/access.log --error-log-path=stderr --lock-path=/var/lock/nginx.lock \
---pid-path=/run/nginx.pid \
---http-client-body-temp-path=/var/cache/nginx/body --http-proxy-temp-path=/var/cache/nginx/proxy --with-pcre-jit
-"""
+MAIN = "# configuration file /etc/nginx/nginx.conf:\n"
+DEBIAN = (
+    MAIN + "include /etc/nginx/modules-enabled/*.conf;\n"
+    "http { include mime.types; include /etc/nginx/conf.d/*.conf; include /etc/nginx/sites-enabled/*; }\n"
+)
 
 
-def names(text: str) -> list[tuple[str, ...]]:
-    return [(each.name, *each.args) for each in directives(text)]
+def at(path: str, text: str) -> str:
+    return f"\n# configuration file {path}:\n{text}\n"
 
 
-def found(text: str, built: dict[str, str] | None = None) -> dict[str, str]:
-    """What is needed, by path how."""
-    return {need.shown or need.path: need.how for need in needs(list(directives(text)), built or {})}
+def answers(text: str, address: str = "10.0.0.5", name: str = "shop.test", port: int = 80) -> str:
+    """The file of the site that answers."""
+    found = chosen(servers(list(directives(DEBIAN + text))), address, port, name)
+    return found.file.rpartition("/")[2] if found else ""
+
+
+OURS = at("/etc/nginx/sites-enabled/shop.conf", "server { listen 80; listen [::]:80; server_name shop.test; }")
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("theirs", "address", "who"),
     [
-        ("a b;", [("a", "b")]),
-        ("a\n  b # root /no;\n  c;", [("a", "b", "c")]),
-        ("# a b;\nc d;", [("c", "d")]),
-        ("a b#c;", [("a", "b#c")]),
-        ('a "b; # {c}" \'d "e"\';', [("a", "b; # {c}", 'd "e"')]),
-        (r"""a "b \"c\"" d\ e;""", [("a", 'b "c"', "d e")]),
-        ("a ${b}/c;", [("a", "${b}/c")]),
-        ("a { b c; } d;", [("a",), ("b", "c"), ("d",)]),
-        ("a b{c d;}e;", [("a", "b"), ("c", "d"), ("e",)]),
-        (
-            "content_by_lua_block { if x then s = '/a;' end; { y } } root /b;",
-            [("content_by_lua_block",), ("root", "/b")],
-        ),
-        ("a b", []),
-        ("} a b;", [("a", "b")]),
-        ("", []),
+        ("server { listen 127.0.0.1:80; stub_status; }", "10.0.0.5", "shop.conf"),
+        ("server { listen 127.0.0.1:80; stub_status; }", "127.0.0.1", "theirs"),
+        ("server { listen localhost:80; stub_status; }", "127.0.0.1", "theirs"),
+        ("server { listen 10.0.0.5:80; server_name a.test; }", "10.0.0.5", "theirs"),
+        ("server { listen 10.0.0.5; server_name a.test; }", "10.0.0.5", "theirs"),
+        ("server { listen 10.0.0.5:80; server_name a.test; }", "10.0.0.6", "shop.conf"),
+        ("server { listen 10.0.0.5:8080; server_name a.test; }", "10.0.0.5", "shop.conf"),
+        ("server { listen [2001:db8::0:5]:80; server_name a.test; }", "2001:db8::5", "theirs"),
+        ("server { listen [::]:80 ipv6only=off; server_name a.test; }", "10.0.0.5", "shop.conf"),
+        ("server { listen 80 default_server; server_name _; }", "10.0.0.5", "shop.conf"),
+        ("server { server_name *.test; }", "10.0.0.5", "shop.conf"),
+        ("server { listen unix:/run/a.sock; server_name shop.test; }", "10.0.0.5", "shop.conf"),
     ],
 )
-def test_the_text_is_read_as_nginx_reads_it(text: str, said: list[tuple[str, ...]]) -> None:
-    assert names(text) == said
-
-
-def test_a_directive_knows_its_file_and_its_blocks() -> None:
-    text = (
-        "# configuration file /etc/nginx/nginx.conf:\nhttp { include x; }\n"
-        "# configuration file /a b.conf:\nserver { location / { root /srv/a; } }"
-    )
-    every = {each.name: each for each in directives(text)}
-    assert (every["include"].file, every["root"].file) == ("/etc/nginx/nginx.conf", "/a b.conf")
-    assert [name for name, _number in every["root"].context] == ["server", "location"]
-    assert every["server"].context == ()
+def test_who_names_the_address_goes_first_and_then_the_name_counts(theirs: str, address: str, who: str) -> None:
+    assert answers(OURS + at("/etc/nginx/sites-enabled/theirs", theirs), address) == who
 
 
 @pytest.mark.parametrize(
-    ("text", "path", "how"),
+    ("name", "who"),
     [
-        ("root /home/anna/public;", "/home/anna/public", "read"),
-        ("root html;", "/usr/share/nginx/html", "read"),
-        ("location /x { alias '/srv/a b/'; }", "/srv/a b/", "read"),
-        ("include /etc/nginx/sites/*.conf;", "/etc/nginx/sites/*.conf", "read"),
-        ("include snippets/a.conf;", "/etc/nginx/snippets/a.conf", "read"),
-        ("ssl_certificate /root/chain.pem;", "/root/chain.pem", "read"),
-        ("ssl_certificate_key certs/key.pem;", "/etc/nginx/certs/key.pem", "read"),
-        ("proxy_ssl_trusted_certificate /root/ca.pem;", "/root/ca.pem", "read"),
-        ("auth_basic_user_file /home/anna/htpasswd;", "/home/anna/htpasswd", "read"),
-        ("if (-f /home/anna/closed) { return 503; }", "/home/anna/closed", "read"),
-        ("access_log /home/anna/logs/a.log combined buffer=1k;", "/home/anna/logs/a.log", "write"),
-        ("error_log logs/e.log;", "/usr/share/nginx/logs/e.log", "write"),
-        ("client_body_temp_path /data/body 1 2;", "/data/body", "write"),
-        ("proxy_cache_path /data/cache levels=1:2 keys_zone=a:1m;", "/data/cache", "write"),
-        ("proxy_store /data/www$uri;", "/data/www$uri", "write"),
-        ("pid /srv/nginx.pid;", "/srv/nginx.pid", "write"),
-        ("lock_file /srv/nginx.lock;", "/srv/nginx.lock", "write"),
-        ("upstream a { server unix:/tmp/a.sock fail_timeout=0; }", "/tmp/a.sock", "connect"),
-        ("proxy_pass http://unix:/tmp/a.sock:/uri/;", "/tmp/a.sock", "connect"),
-        ("uwsgi_pass unix:///tmp/a.sock;", "/tmp/a.sock", "connect"),
-        ("access_log syslog:server=unix:/tmp/log,facility=local7;", "/tmp/log", "connect"),
-        ("listen unix:/home/anna/nginx.sock;", "/home/anna/nginx.sock", "write"),
-        ("map $host $top { anna /home/anna/public; default ''; }", "/home/anna/public", "read"),
-        ("map $host $at { default unix:/tmp/a.sock; }", "/tmp/a.sock", "connect"),
-        ("geo $x { include /home/anna/geo.conf; }", "/home/anna/geo.conf", "read"),
-        ("modsecurity_rules_file /home/anna/waf.conf;", "/home/anna/waf.conf", "read"),
+        ("www.example.com", "exact"),
+        ("WWW.example.com", "exact"),
+        ("a.example.com", "wildcard"),
+        ("b.a.example.com", "wildcard"),
+        ("b.deep.example.com", "deep"),
+        ("example.org", "dot"),
+        ("x.example.org", "dot"),
+        ("mail.example.net", "prefix"),
+        ("v12.test", "regex"),
+        ("nobody.test", "default"),
     ],
 )
-def test_what_nginx_uses_is_found(text: str, path: str, how: str) -> None:
-    need = found(text, {"prefix": "/usr/share/nginx"})
-    assert need[path] == how
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "location /home/anna { return 301 /home/anna/x; }",
-        "rewrite ^/a /home/b last;",
-        "try_files /home/anna/x =404;",
-        "error_page 404 /home/anna/404.html;",
-        "proxy_pass http://127.0.0.1:8000/home/anna/;",
-        "proxy_pass $upstream;",
-        "add_header X /home/anna/x;",
-        "proxy_set_header X /home/anna/x;",
-        "fastcgi_param SCRIPT_FILENAME /home/anna/x;",
-        "log_format a '/home/anna/x';",
-        "auth_request /home/anna/x;",
-        "proxy_cookie_path /home/anna /x;",
-        "types { text/html /home/anna/html; }",
-        "access_log off;",
-        "error_log stderr;",
-        "access_log syslog:server=10.0.0.1;",
-        "ssl_certificate data:$chain;",
-        "root $top;",
-        "ssl_session_cache shared:SSL:1m;",
-        "ssl_protocols TLSv1.2;",
-        "# root /home/anna/x;",
-    ],
-)
-def test_addresses_and_text_are_no_paths(text: str) -> None:
-    assert not found(text)
-
-
-@pytest.mark.parametrize(
-    ("path", "directory"),
-    [
-        ("/srv/a", "/srv/a"),
-        ("/home/$name/public", "/home"),
-        ("/data/www$uri", "/data"),
-        ("/etc/nginx/sites-enabled/*", "/etc/nginx/sites-enabled"),
-        ("/$host", "/"),
-    ],
-)
-def test_a_path_is_certain_up_to_its_first_variable(path: str, directory: str) -> None:
-    assert certain(path) == directory
-
-
-def of(text: str, path: str) -> Any:
-    (need,) = (need for need in needs(list(directives(text)), {}) if path in (need.path, need.shown))
-    return need
-
-
-def test_only_the_workers_count_for_what_only_they_use() -> None:
-    assert of("root /root/www;", "/root/www").worker
-    assert of("server unix:/tmp/a.sock;", "/tmp/a.sock").worker
-    assert not of("ssl_certificate /root/a.pem;", "/root/a.pem").worker
-    assert not of("access_log /root/a.log;", "/root/a.log").worker
-
-
-def test_what_may_be_no_path_counts_only_where_it_exists() -> None:
-    assert of("js_import /home/anna/a.js;", "/home/anna/a.js").guess
-    assert not of("root /home/anna;", "/home/anna").guess
-
-
-def test_a_site_that_takes_uploads_has_to_write_its_directory() -> None:
-    text = "server { root /srv/a; location /up { dav_methods PUT; root /srv/up; } } server { root /srv/b; }"
-    hows: dict[str, set[str]] = {}
-    for need in needs(list(directives(text)), {}):
-        hows.setdefault(need.path, set()).add(need.how)
-    assert hows == {"/srv/a": {"read", "write"}, "/srv/up": {"read", "write"}, "/srv/b": {"read"}}
-
-
-def test_what_nginx_was_built_with_counts_where_nothing_else_is_said() -> None:
-    built = defaults(BUILT)
-    assert built["prefix"] == "/usr/share/nginx" and built["client_body_temp_path"] == "/var/cache/nginx/body"
-    said = found("http { access_log /var/log/a.log; server { proxy_temp_path /srv/tmp; } }", built)
-    assert said == {
-        "/var/log/a.log": "write",
-        "/srv/tmp": "write",
-        "/run/nginx.pid": "write",
-        "/var/lock/nginx.lock": "write",
-        "/var/cache/nginx/body": "write",
-        "/var/cache/nginx/proxy": "write",
+def test_a_name_is_looked_for_in_the_order_of_nginx(name: str, who: str) -> None:
+    sites = {
+        "regex": "server { server_name ~^v\\d+\\.test$; }",
+        "wildcard": "server { server_name *.example.com; }",
+        "default": "server { listen *:80 default_server; }",
+        "deep": "server { server_name *.deep.example.com; }",
+        "dot": "server { server_name .example.org; }",
+        "prefix": "server { server_name mail.*; }",
+        "exact": "server { server_name www.example.com; }",
     }
+    text = "".join(at(f"/etc/nginx/sites-enabled/{site}", block) for site, block in sites.items())
+    assert answers(text, name=name) == who
 
 
-def test_a_need_says_where_it_comes_from() -> None:
-    text = f"# configuration file {SITE}:\nserver {{ root /home/anna; }}"
-    assert of(text, "/home/anna").where == f"root in {SITE}"
+def test_where_nothing_fits_the_first_site_answers_and_none_where_nothing_listens() -> None:
+    text = at("/etc/nginx/conf.d/a.conf", "server { server_name a.test; }") + OURS
+    assert answers(text, name="b.test") == "a.conf"
+    assert answers(OURS, port=443) == ""
+    both = at("/etc/nginx/conf.d/a.conf", "server { listen [::]:80 ipv6only=off; }")
+    assert answers(both) == "a.conf"
+
+
+def test_a_server_of_a_stream_is_no_site_wherever_it_stands() -> None:
+    text = MAIN + "http { include /etc/nginx/conf.d/*.conf; } stream { include /etc/nginx/stream.d/*.conf; }"
+    text += at("/etc/nginx/stream.d/db.conf", "server { listen 80; proxy_pass db; }")
+    text += at("/etc/nginx/conf.d/a.conf", "include vhosts/*.conf;") + at("/etc/nginx/vhosts/v.conf", "server { }")
+    assert [server.file for server in servers(list(directives(text)))] == ["/etc/nginx/vhosts/v.conf"]
+
+
+def test_what_a_snippet_says_of_the_site_counts() -> None:
+    text = OURS + at("/etc/nginx/sites-enabled/theirs", "server { include snippets/l.conf; server_name b.test; }")
+    text += at("/etc/nginx/snippets/l.conf", "listen 10.0.0.5:80;")
+    assert answers(text) == "theirs"
+
+
+@pytest.mark.parametrize(
+    ("said", "found"),
+    [
+        (["80"], [Listen("*", 80)]),
+        (["*:8080", "default_server"], [Listen("*", 8080, default=True)]),
+        (["[::]:443", "ssl", "ipv6only=off"], [Listen("::", 443, both=True)]),
+        (["[::1]"], [Listen("::1", 80)]),
+        (["8080-8081"], [Listen("*", 8080), Listen("*", 8081)]),
+        (["unix:/run/x.sock"], []),
+    ],
+)
+def test_every_way_to_say_listen_is_read(said: list[str], found: list[Listen]) -> None:
+    assert listens(said) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "read"),
+    [
+        (DEBIAN, "/etc/nginx/sites-enabled/shop.conf", True),
+        (DEBIAN, "/etc/nginx/conf.d/shop.conf", True),
+        (DEBIAN, "/etc/nginx/modules-enabled/shop.conf", False),
+        (DEBIAN, "/etc/nginx/sites-available/shop.conf", False),
+        (MAIN + "http { include conf.d/*.conf; }", "/etc/nginx/conf.d/shop.conf", True),
+        (MAIN + "http { include conf.d/*.conf; }", "/etc/nginx/sites-enabled/shop.conf", False),
+        (MAIN + "http { include sites-enabled/*.vhost; }", "/etc/nginx/sites-enabled/shop.conf", False),
+        (MAIN + "http { server { include conf.d/*.conf; } }", "/etc/nginx/conf.d/shop.conf", False),
+        (MAIN + "stream { include conf.d/*.conf; }", "/etc/nginx/conf.d/shop.conf", False),
+        (
+            MAIN + "include h.conf;" + at("/etc/nginx/h.conf", "http { include conf.d/*.conf; }"),
+            "/etc/nginx/conf.d/s.conf",
+            True,
+        ),
+        (
+            MAIN + "http { include h/*.conf; }" + at("/etc/nginx/h/a.conf", "include v/*.conf;"),
+            "/etc/nginx/v/s.conf",
+            True,
+        ),
+        (MAIN + "http { include nginx.conf; }", "/etc/nginx/conf.d/shop.conf", False),
+    ],
+)
+def test_a_site_is_read_where_an_include_of_http_names_it(text: str, path: str, read: bool) -> None:
+    assert is_read(list(directives(text)), path) == read

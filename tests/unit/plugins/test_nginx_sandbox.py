@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.flaskfleet.web.plugins.module_utils import nginx_sandbox
-from ansible_collections.flaskfleet.web.plugins.module_utils.nginx_config import Need
+from ansible_collections.flaskfleet.web.plugins.module_utils.nginx_needs import Need
 
 DROPIN = "/etc/systemd/system/nginx.service.d/flaskfleet.conf"
 CAT = f"""\
