@@ -64,6 +64,9 @@ class FakeHost(Host):
         self.steps: list[str] = []
         self.nginx_down = False
         self.listens = {("127.0.0.1", 5000)}
+        self.addresses = ["10.0.0.5"]  # its own
+        self.nginx_says = ""  # to nginx -T
+        self.elsewhere: dict[str, Any] = {}  # by address what answers there in place of the app
         self.clock = 1_795_000_000.0
         self.units: Json = {}
         self.became: list[str] = []
@@ -114,6 +117,8 @@ class FakeHost(Host):
             return done(0, TRACEBACK.replace("{id}", match.group(1)) if match else "", "")
         if argv[0] == "systemd-run":
             return self.run_systemd_run(argv)
+        if argv == ["nginx", "-T"]:
+            return done(0 if self.nginx_says else 1, self.nginx_says)
         if argv[0] == "userdel":
             return done(0 if self.accounts.pop(argv[1], None) else 6)
         if argv[:2] == ["systemd-analyze", "calendar"]:
@@ -307,9 +312,14 @@ class FakeHost(Host):
         strict.check(argv, self.systemd)
         self.became = list(argv)
 
-    def http_get(self, scheme: str, port: int, host: str, path: str) -> Any:
+    def own_addresses(self) -> list[str]:
+        return self.addresses
+
+    def http_get(self, scheme: str, port: int, host: str, path: str, at: str = "", public: str = "") -> Any:
         """Answer as nginx does: by the oldest instance that still accepts, over the connection it has kept."""
         active = self.active()
+        if at in self.elsewhere:
+            return self.elsewhere[at]
         if self.nginx_down or not active:
             return flaskctl.Answer(0, "", "ConnectionRefusedError: [Errno 111] Connection refused")
         bad = self.broken.get(active[0]) == "nginx"

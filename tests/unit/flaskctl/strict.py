@@ -153,6 +153,7 @@ CHECKS: Mapping[str, Callable[[Sequence[str], int], None]] = {
     "venv": exactly(r"\S+", "-m", "venv", r"/\S+"),
     "systemd-analyze": exactly("systemd-analyze", "calendar", "--", ".+"),
     "userdel": exactly("userdel", "[a-z][a-z0-9-]*"),
+    "nginx": exactly("nginx", "-T"),
     "ss": exactly("ss", "-Hltnp", r"sport = :\d+"),
     "openssl": exactly("openssl", "x509", "-noout", "-enddate", "-in", r"\S+"),
 }

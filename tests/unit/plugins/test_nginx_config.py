@@ -93,7 +93,9 @@ def test_where_nothing_fits_the_first_site_answers_and_none_where_nothing_listen
 def test_a_server_of_a_stream_is_no_site_wherever_it_stands() -> None:
     text = MAIN + "http { include /etc/nginx/conf.d/*.conf; } stream { include /etc/nginx/stream.d/*.conf; }"
     text += at("/etc/nginx/stream.d/db.conf", "server { listen 80; proxy_pass db; }")
-    text += at("/etc/nginx/conf.d/a.conf", "include vhosts/*.conf;") + at("/etc/nginx/vhosts/v.conf", "server { }")
+    text += at("/etc/nginx/conf.d/a.conf", "include vhosts/*.conf;") + at(
+        "/etc/nginx/vhosts/v.conf", "server { server_name v.test; }"
+    )
     assert [server.file for server in servers(list(directives(text)))] == ["/etc/nginx/vhosts/v.conf"]
 
 

@@ -283,7 +283,7 @@ def test_flaskctl_asks_through_nginx_where_the_role_has_put_a_site(
 
     monkeypatch.setattr(host, "http_get", ask)
     release("v1")
-    assert ("http", 80, "localhost", "/") in asked
+    assert ("http", 80, "localhost", "/", "10.0.0.5", "") in asked
 
 
 def test_the_traffic_that_flaskctl_judges_is_what_nginx_logs(host: FakeHost, release: Callable[[str], str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pwd
 import re
@@ -57,6 +58,24 @@ class Answer(NamedTuple):
     status: int
     release: str
     body: str
+    location: str = ""
+
+
+def reachable(addresses: list[Any], *routes: list[Any]) -> list[str]:
+    """Return the addresses at which others reach a host, from what `ip -json` says of them and of default routes.
+
+    A bridge without a default route leads to containers and virtual machines of the host itself.
+    """
+    ways = {route.get("dev") for found in routes for route in found}
+    found = [
+        (link.get("ifname") not in ways, address.get("family") != "inet", address["local"])
+        for link in addresses
+        if link.get("ifname") in ways or link.get("linkinfo", {}).get("info_kind") != "bridge"
+        for address in link.get("addr_info", [])
+        if address.get("scope") == "global" and "UP" in link.get("flags", [])
+        if not any(address.get(flag) for flag in ("temporary", "tentative", "dadfailed"))
+    ]
+    return [local for _way, _family, local in sorted(found)]
 
 
 class Host:
@@ -225,24 +244,42 @@ class Host:
                 found.add((".".join(str(byte) for byte in reversed(bytes.fromhex(host))), int(port, 16)))
         return found
 
-    def http_get(self, scheme: str, port: int, host: str, path: str) -> Answer:
-        """Ask the web server on this machine, as a client of `host` would."""
+    def own_addresses(self) -> list[str]:
+        """Return the addresses at which others reach this host; its own loopback where there is none."""
+        said = {
+            name: self.run(["ip", "-json", *words]).out
+            for name, words in (
+                ("addresses", ("-details", "address")),
+                ("routes", ("-4", "route", "show", "default")),
+                ("routes6", ("-6", "route", "show", "default")),
+            )
+        }
+        return reachable(*(json.loads(text or "[]") for text in said.values())) or ["127.0.0.1"]
+
+    def http_get(self, scheme: str, port: int, host: str, path: str, at: str = "127.0.0.1", public: str = "") -> Answer:
+        """Ask the web server at one of this machine's addresses, as a client of `host` would.
+
+        With `public` as a load balancer that was asked by this scheme: nginx believes that of this machine's loopback.
+        """
         import http.client
         import socket
 
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        connection = http.client.HTTPConnection(at, port, timeout=5)
+        headers = {"Host": host, "Connection": "close", "User-Agent": "flaskctl"}
+        headers.update({"X-Forwarded-Proto": public} if public else {})
         try:
-            connection.sock = socket.create_connection(("127.0.0.1", port), 5)
+            loopback = ("::1" if ":" in at else "127.0.0.1", 0)
+            connection.sock = socket.create_connection((at, port), 5, loopback if public else None)
             if scheme == "https":
                 import ssl
 
                 context = ssl.create_default_context()
                 context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-                connection.sock = context.wrap_socket(connection.sock, server_hostname=host)
-            connection.request("GET", path, headers={"Host": host, "Connection": "close", "User-Agent": "flaskctl"})
+                connection.sock = context.wrap_socket(connection.sock, server_hostname=host.partition(":")[0])
+            connection.request("GET", path, headers=headers)
             response = connection.getresponse()
-            body = response.read(1000).decode("utf-8", "ignore")
-            return Answer(response.status, response.headers.get("X-Release", ""), body)
+            body, said = response.read(1000).decode("utf-8", "ignore"), response.headers
+            return Answer(response.status, said.get("X-Release", ""), body, said.get("Location", ""))
         except (OSError, http.client.HTTPException) as error:
             return Answer(0, "", f"{type(error).__name__}: {error}")
         finally:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 APP_NAME = re.compile(r"[a-z][a-z0-9-]{0,30}\Z")
 RELEASE_ID = re.compile(r"[0-9a-f]{12}\Z")
@@ -49,8 +50,6 @@ class Layout:
         self.lock_file, self.build_lock_file = at(f"/run/flaskctl/{name}.lock"), at(f"/run/flaskctl/{name}.build.lock")
         self.record_file, self.record_lock_file = at(RECORD), at(RECORD_LOCK)
         self.units_dir, self.passing_units_dir = at(UNITS), at(PASSING_UNITS)
-        self.site_file = at(f"/etc/nginx/sites-available/{name}.conf")
-        self.site_link = at(f"/etc/nginx/sites-enabled/{name}.conf")
         self.nginx_logs_dir = at("/var/log/nginx")
         self.access_logs = tuple(self.nginx_logs_dir / f"{name}.access.log{end}" for end in ("", ".1"))
         self.launcher, self.engines_dir = at(LAUNCHER), at(ENGINES)
@@ -60,6 +59,10 @@ class Layout:
         """Return what nginx has logged of the app, what logrotate has made of it too."""
         name = re.compile(rf"{self.name}\.(access|error)\.log([.-]\d+)*(\.(gz|bz2|xz|zst))?\Z")
         return sorted(path for path in self.nginx_logs_dir.glob(f"{self.name}.*") if name.match(path.name))
+
+    def site_path(self, settings: Mapping[str, Any]) -> str:
+        """Return where nginx reads the app's site; settings that an older role wrote do not say it."""
+        return settings.get("site") or f"/etc/nginx/sites-enabled/{self.name}.conf"
 
     def data_dirs(self, name: str) -> list[Path]:
         """Return where an app may keep what it writes; the second is systemd's for a user of its own making."""

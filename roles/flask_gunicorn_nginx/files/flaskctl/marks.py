@@ -19,14 +19,14 @@ PAGE = """\
 
 def mark(app: App, path: Path, text: str | None, event: str) -> Json:
     """Put a file that nginx looks at in place, or take it away, and say so in the audit log."""
-    app.settings()
+    settings = app.settings()
     with locked(app):
         changed = read_text(path) != text
         if changed and not app.dry:
             app.host.checkpoint(f"mark-{'drained' if path == app.drained_file else 'maintenance'}")
             erase(path) if text is None else write(path, text)
             app.audit(event, app.linked("current"))
-    site = read_text(app.site_file) or ""
+    site = read_text(app.at(app.site_path(settings))) or ""
     if text is not None and str(path.name) not in site:
         app.warnings.append(f"nginx does not look at {path}: run the playbook")
     return {"drained": app.drained_file.exists(), "maintenance": app.page_file.exists(), "changed": changed}

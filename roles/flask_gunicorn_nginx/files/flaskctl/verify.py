@@ -9,8 +9,10 @@ from flaskctl.app import App
 from flaskctl.errors import Refused
 from flaskctl.files import read_text
 from flaskctl.host import Answer
+from flaskctl.nginx_config import Server, chosen, directives, servers
 
 VERIFY_SECONDS = 10.0  # how long nginx may take to answer with the release that was activated
+TLS_ELSEWHERE = "If TLS ends before this host, set flask_gunicorn_nginx_public_url: https://{host}"
 
 
 def verify(app: App, wanted: str | None) -> Json:
@@ -27,27 +29,99 @@ def verify(app: App, wanted: str | None) -> Json:
     return {"id": release, "status": answer.status, "msg": msg}
 
 
-def ask(app: App, address: Json, release: str | None, seconds: float) -> tuple[Answer, str]:
-    """Ask through nginx until this release (None: any) answers 2xx: the last answer, and what is wrong with it."""
-    where = "{scheme}://{host}:{port}{path}".format(**address)
-    start = app.host.now()
-    while True:
-        answer = app.host.http_get(address["scheme"], int(address["port"]), address["host"], address["path"])
-        by = f"release {answer.release}" if answer.release else "something that names no release"
-        if not answer.status:
-            wrong = f"{where} does not answer ({answer.body})"
-        elif is_page(app, answer):
-            return answer, ""  # the app's health path is /, which belongs to the users: nobody can ask for it now
-        elif not 200 <= answer.status < 300:
-            wrong = f"{where} answers {answer.status}, from {by}"
-        elif release and answer.release != release:
-            wrong = f"{where} is answered by {by}, not by {release}"
+class Proof:
+    """What came of asking at each of the host's own addresses."""
+
+    def __init__(self, app: App, address: Json, release: str | None) -> None:
+        self.app, self.address, self.release = app, address, release
+        self.good: dict[str, Answer] = {}
+        self.bad: dict[str, tuple[Answer, str]] = {}
+        self.taken: dict[str, str] = {}  # where another site has the address or the name
+        self.places = app.host.own_addresses()
+        self.looked = False
+
+    def ask(self) -> None:
+        """Ask where no good answer came yet. What nginx's configuration says of the others is looked up once."""
+        self.bad = {}
+        for place in self.places:
+            if place not in self.good and place not in self.taken:
+                self.ask_at(place)
+        if self.bad and not self.looked:
+            self.looked = True
+            self.look()
+
+    def look(self) -> None:
+        """Tell where another site has the address or the name, and forget where nginx does not listen at all."""
+        every, ours = sites(self.app), self.app.site_path(self.app.settings())
+        port, name = int(self.address["port"]), self.address["host"].partition(":")[0]
+        found = {place: chosen(every, place, port, name) for place in self.bad}
+        self.taken = {place: str(site) for place, site in found.items() if site and site.file != ours}
+        open_places = [place for place in self.places if place in self.good or found.get(place)]
+        self.places = open_places or self.places
+        self.bad = {place: self.bad[place] for place in self.bad if place in self.places and place not in self.taken}
+
+    def ask_at(self, place: str) -> None:
+        address = self.address
+        answer = self.app.host.http_get(
+            address["scheme"], int(address["port"]), address["host"], address["path"], place, address.get("public", "")
+        )
+        wrong = judged(self.app, address, place, answer, self.release)
+        if wrong:
+            self.bad[place] = answer, wrong
         else:
-            return answer, ""
+            self.good[place] = answer
+
+    def result(self) -> tuple[Answer, str]:
+        """Return an answer, and what is wrong with it. Where users come to another site too, they are to be told."""
+        told = [f"{where(self.address, place)} is answered by {other}" for place, other in self.taken.items()]
+        if self.bad:
+            return next(iter(self.bad.values()))
+        if not self.good:
+            return Answer(0, "", ""), f"{'; '.join(told)}, not by {self.app.name}"
+        self.app.warnings += [text for text in told if text not in self.app.warnings]
+        return next(iter(self.good.values())), ""
+
+
+def ask(app: App, address: Json, release: str | None, seconds: float) -> tuple[Answer, str]:
+    """Ask through nginx until this release (None: any) answers 2xx, at each address that users can come to.
+
+    Returns the last answer, and what is wrong with it. Not 127.0.0.1, where nobody comes from: another site may have
+    that, and another one the host's own address.
+    """
+    start, proof = app.host.now(), Proof(app, address, release)
+    while True:
+        proof.ask()
+        answer, wrong = proof.result()
         # a bad answer of the release itself does not get better by waiting long
-        if app.host.now() - start >= (min(seconds, 2) if answer.release == release else seconds):
+        limit = min(seconds, 2) if answer.release == release else seconds
+        if not proof.bad or app.host.now() - start >= limit:
             return answer, wrong
         app.host.sleep(0.1)
+
+
+def where(address: Json, place: str) -> str:
+    return "{scheme}://{host}:{port}{path}".format(**address) + f" at {place}"
+
+
+def judged(app: App, address: Json, place: str, answer: Answer, release: str | None) -> str:
+    """Return what is wrong with an answer, nothing when it is good."""
+    asked = where(address, place)
+    by = f"release {answer.release}" if answer.release else "something that names no release"
+    if not answer.status:
+        return f"{asked} does not answer ({answer.body})"
+    if is_page(app, answer):
+        return ""  # the app's health path is /, which belongs to the users: nobody can ask for it now
+    if not 200 <= answer.status < 300:
+        to = f" to {answer.location}" if answer.location else ""
+        https = answer.location.startswith("https:") and "https" not in (address["scheme"], address.get("public"))
+        hint = f". {TLS_ELSEWHERE.format(host=address['host'])}" if https and answer.release else ""
+        return f"{asked} answers {answer.status}{to}, from {by}{hint}"
+    return f"{asked} is answered by {by}, not by {release}" if release and answer.release != release else ""
+
+
+def sites(app: App) -> list[Server]:
+    """Return the sites of this host's nginx; none for one who may not read all of them."""
+    return servers(list(directives(app.host.run(["nginx", "-T"]).out)))
 
 
 def is_page(app: App, answer: Answer) -> bool:
@@ -65,4 +139,4 @@ def serves(app: App, release: str) -> bool:
 
 
 def has_site(app: App, settings: Json) -> bool:
-    return bool(settings.get("verify")) and os.path.lexists(app.site_link)
+    return bool(settings.get("verify")) and os.path.lexists(app.at(app.site_path(settings)))
