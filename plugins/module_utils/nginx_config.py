@@ -83,10 +83,8 @@ def matches(pattern: str, path: str) -> bool:
     """Tell whether `include` with this pattern reads a file."""
     parts = os.path.normpath(os.path.join(CONFIGURATION, pattern)).split("/")
     names = path.split("/")
-    return len(parts) == len(names) and all(
-        fnmatchcase(name, part) and (part.startswith(".") or not name.startswith("."))
-        for part, name in zip(parts, names)
-    )
+    hidden = any(name.startswith(".") for name in names)  # no pattern finds them
+    return len(parts) == len(names) and not hidden and all(map(fnmatchcase, names, parts))
 
 
 def blocks(every: Sequence[Directive], path: str, seen: tuple[str, ...] = ()) -> list[tuple[str, ...]]:

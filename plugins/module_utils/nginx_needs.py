@@ -103,8 +103,9 @@ def of_directive(directive: Directive, prefix: str) -> Iterator[Need]:
 
 def server_of(directive: Directive) -> tuple[tuple[str, int], ...]:
     """Return the blocks down to the server of a directive: one that is in a file of its own has no http around it."""
-    names = [name for name, _number in directive.context]
-    return directive.context[: names.index("server") + 1] if "server" in names else directive.context
+    context: tuple[tuple[str, int], ...] = directive.context
+    names = [name for name, _number in context]
+    return context[: names.index("server") + 1] if "server" in names else context
 
 
 def uploads(every: Sequence[Directive]) -> Iterator[Need]:

@@ -9,6 +9,7 @@ from flaskctl.app import App
 from flaskctl.errors import Refused
 from flaskctl.files import read_text
 from flaskctl.host import Answer
+from flaskctl.layout import PATH
 from flaskctl.nginx_config import Server, chosen, directives, servers
 
 VERIFY_SECONDS = 10.0  # how long nginx may take to answer with the release that was activated
@@ -121,7 +122,8 @@ def judged(app: App, address: Json, place: str, answer: Answer, release: str | N
 
 def sites(app: App) -> list[Server]:
     """Return the sites of this host's nginx; none for one who may not read all of them."""
-    return servers(list(directives(app.host.run(["nginx", "-T"]).out)))
+    environment = {**app.host.environment(), "PATH": PATH}  # su leaves one without sbin
+    return servers(list(directives(app.host.run(["nginx", "-T"], env=environment).out)))
 
 
 def is_page(app: App, answer: Answer) -> bool:
