@@ -20,7 +20,12 @@ ROLE = REPOSITORY / "roles" / "flask_gunicorn_nginx"
 PREFIX = "flask_gunicorn_nginx_"
 
 # What flaskfleet.web.host tells of a host, as far as templates ask for it.
-DEBIAN_12 = {"nginx": "1.22.1", "openssl": "3.0.17", "ipv6": True}
+DEBIAN_12 = {
+    "nginx": "1.22.1",
+    "openssl": "3.0.17",
+    "ipv6": True,
+    "nginx_site": {"file": "/etc/nginx/sites-available/hello.conf", "read": "/etc/nginx/sites-enabled/hello.conf"},
+}
 
 TLS = {"certificate": "/etc/ssl/hello/chain.pem", "key": "/etc/ssl/hello/key.pem"}
 
@@ -45,6 +50,12 @@ SCENARIOS: dict[str, dict[str, Any]] = {
         "server_names": ["example.com"],
         "tls": TLS,
         "trusted_proxies": ["10.0.0.0/8", "2001:db8::/32"],
+    },
+    "TLS ends before": {"server_names": ["example.com"], "public_url": "https://example.com:8443"},
+    "TLS ends before, seen from there": {
+        "default_server": True,
+        "public_url": "https://www.example.com",
+        "trusted_proxies": ["10.0.0.0/8"],
     },
     "nginx's own words": {
         "default_server": True,

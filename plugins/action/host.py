@@ -10,6 +10,14 @@ from typing import Any
 from ansible_collections.flaskfleet.web.plugins.plugin_utils.piped import Json, ProgramAction
 
 NAMES = {"type": "list", "elements": "str", "default": []}
+SITE = {
+    "names": {"type": "list", "elements": "str", "required": True},
+    "ports": {"type": "list", "elements": "int", "required": True},
+    "default": {"type": "bool", "required": True},
+    "default_site": {"type": "str", "required": True},
+    "shared": {"type": "list", "elements": "str", "required": True},
+    "paths": {"type": "dict", "required": True},
+}
 SANDBOX = {
     "path": {"type": "str", "required": True},
     "content": {"type": "str", "required": True},
@@ -21,10 +29,12 @@ class ActionModule(ProgramAction):  # type: ignore[misc]
     """What every such action does; and a warning says which host it is about."""
 
     MODULE = "host"
-    USES = ("engine", "nginx_config", "nginx_needs", "nginx_sandbox", "ownership")
+    USES = ("engine", "nginx_config", "nginx_needs", "nginx_sandbox", "nginx_site", "ownership", "port_holders")
     SPEC = {
         **dict.fromkeys(("packages", "users", "services", "schedules", "paths", "directories"), NAMES),
         **dict.fromkeys(("app", "claim", "current", "launcher"), {"type": "str", "default": ""}),
+        "port": {"type": "int", "default": 0},
+        "nginx_site": {"type": "dict", "options": SITE},
         "nginx_sandbox": {"type": "dict", "options": SANDBOX},
     }
 

@@ -77,6 +77,7 @@ RULES: dict[str, Rule] = {
     "server_names": nginx.server_names,
     "default_server": a_bool,
     "listen": a_number(1, 65535, "Set the port that nginx listens on, such as 80."),
+    "public_url": nginx.public_url,
     "tls": nginx.tls,
     "url_prefix": a_text(r"|(/[A-Za-z0-9._~-]+)+", "empty, or a path without a slash at its end, such as /api"),
     "url_prefix_in_routes": a_bool,

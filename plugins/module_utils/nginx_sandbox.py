@@ -321,15 +321,19 @@ def trial(dump: str, said: str, asked: Json, check: bool) -> list[str]:
     return found
 
 
-def judge(asked: Json | None, said: str, check: bool) -> tuple[str, list[str]]:
+def configuration(said: str) -> Done:
+    """Return what `nginx -T` says; `said` is what `nginx -V` does, empty without nginx."""
+    return run(["nginx", "-T"]) if said else Done(0, "", "")
+
+
+def judge(asked: Json | None, said: str, dump: Done, check: bool) -> tuple[str, list[str]]:
     """Return the text that the drop-in is to have, empty for none, and what a person has to be told.
 
-    `said` is what `nginx -V` says, empty without nginx. Without a verdict the drop-in stays as it is.
+    Without a verdict the drop-in stays as it is.
     """
     if not asked or not asked["content"]:
         return "", []
     stands = read(asked["path"])
-    dump = run(["nginx", "-T"]) if said else Done(0, "", "")
     if not said and os.path.isdir(CONFIGURATION):
         return stands, []  # somebody's configuration waits for nginx: asked again when it is installed
     if dump.code:

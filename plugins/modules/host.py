@@ -82,9 +82,52 @@ options:
     default: ""
   current:
     description:
-      - A link to the release of the app that serves.
+      - The link to the release of the app that serves. RV(released) tells whether there is one, RV(current) which.
     type: str
     default: ""
+  port:
+    description:
+      - The port that the app is to listen on. RV(holders) tells who has it.
+    type: int
+    default: 0
+  nginx_site:
+    description:
+      - The site of an app. RV(nginx_site) tells where it goes, and what is in its way.
+    type: dict
+    suboptions:
+      names:
+        description:
+          - Its host names.
+        type: list
+        elements: str
+        required: true
+      ports:
+        description:
+          - The ports it listens on.
+        type: list
+        elements: int
+        required: true
+      default:
+        description:
+          - Whether it is to answer for any other name.
+        type: bool
+        required: true
+      default_site:
+        description:
+          - The link to the distribution's default site, which is set aside then.
+        type: str
+        required: true
+      shared:
+        description:
+          - Where a file for the sites of all apps can be, the best place first.
+        type: list
+        elements: str
+        required: true
+      paths:
+        description:
+          - Where a site can be. C(available) with a link from C(enabled), or C(alone).
+        type: dict
+        required: true
   nginx_sandbox:
     description:
       - A drop-in of C(nginx.service) that is to be tried. A short-lived unit with the settings that nginx will have at
@@ -155,6 +198,23 @@ services:
   returned: always
   type: dict
   sample: {nginx.service: {active: true, enabled: true}}
+released:
+  description: Whether a release of the app serves, or did.
+  returned: always
+  type: bool
+holders:
+  description: Who listens on the ports that the app and nginx need. Where nginx does not run, on those of its other
+    sites too.
+  returned: always
+  type: list
+  elements: dict
+  sample: [{port: 80, address: 0.0.0.0, process: apache2, pid: 4711, unit: apache2.service}]
+nginx_site:
+  description: Where the text of the site goes (C(file)) and where nginx reads it (C(read)), what else has to be there
+    for it (C(files)), which other sites have its names (C(clashes)), what nginx says of that (C(said)), the ports of
+    all sites (C(listens)), and what is in its way (C(problems)).
+  returned: always
+  type: dict
 listening:
   description: The TCP ports on which something listens.
   returned: always
@@ -212,11 +272,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from ansible_collections.flaskfleet.web.plugins.module_utils.engine import whole
-from ansible_collections.flaskfleet.web.plugins.module_utils.nginx_sandbox import judge, read
-from ansible_collections.flaskfleet.web.plugins.module_utils.ownership import foreign
+from ansible_collections.flaskfleet.web.plugins.module_utils.nginx_config import directives
+from ansible_collections.flaskfleet.web.plugins.module_utils.nginx_sandbox import Done, configuration, judge, read
+from ansible_collections.flaskfleet.web.plugins.module_utils.nginx_site import decide
+from ansible_collections.flaskfleet.web.plugins.module_utils.ownership import foreign, recorded
+from ansible_collections.flaskfleet.web.plugins.module_utils.port_holders import holders
 
 OS_RELEASE = "/etc/os-release"
 ROOTS_PATH = ":/usr/sbin:/sbin"  # su leaves a PATH without it
+NGINX, HTTP = "nginx.service", 80
 SYSTEMD = "/run/systemd/system"  # systemd's own test: sd_booted(3)
 
 
@@ -233,10 +297,15 @@ def release(text: str) -> dict[str, str]:
     return found
 
 
-def installed(listed: str) -> set[str]:
-    """Return the packages that dpkg-query lists as installed, one `name status` a line."""
-    words = (line.split() for line in listed.splitlines())
-    return {name for name, *status in words if status == ["installed"]}
+def installed(listed: str, nginx: bool) -> set[str]:
+    """Return the packages that dpkg-query lists as installed, one `name status` a line.
+
+    `nginx`: it is there with its unit. Then whatever package it came in will do, nginx-extras say, for it stays.
+    """
+    words = [line.split() for line in listed.splitlines()]
+    broken = {name for name, *status in words if name == "nginx" and status[0].startswith(("half", "unpacked"))}
+    found = {name for name, *status in words if status == ["installed"]}
+    return found | ({"nginx"} - broken if nginx else set())
 
 
 def standing(names: Sequence[str], shown: str) -> dict[str, dict[str, bool]]:
@@ -248,6 +317,12 @@ def standing(names: Sequence[str], shown: str) -> dict[str, dict[str, bool]]:
             found[name]["active"] = unit.get("ActiveState") == "active"
             found[name]["enabled"] = unit.get("UnitFileState") == "enabled"
     return found
+
+
+def loaded(shown: str) -> set[str]:
+    """Return the units that systemd has found, from what `systemctl show` says of each."""
+    blocks = [dict(line.split("=", 1) for line in block.splitlines() if "=" in line) for block in shown.split("\n\n")]
+    return {name for unit in blocks if unit.get("LoadState") == "loaded" for name in unit.get("Names", "").split()}
 
 
 def ports(table: str) -> set[int]:
@@ -308,14 +383,18 @@ def readable(when: str) -> bool:
 def answer(params: dict[str, Any], check: bool) -> dict[str, Any]:
     """Return all that was asked."""
     packages, users, services = (params[name] for name in ("packages", "users", "services"))
-    app = [params[name] for name in ("app", "claim", "paths", "directories")]
     said = release(read(OS_RELEASE))
     query = ["dpkg-query", "--show", "--showformat=${Package} ${db:Status-Status}\n"]
-    have = installed(ask([*query, *packages])) if packages else set()
-    show = ["systemctl", "show", "--property=Names,ActiveState,UnitFileState"]
-    tables = [read(f"/proc/net/{name}") for name in ("tcp", "tcp6")]
+    show = ["systemctl", "show", "--property=Names,ActiveState,UnitFileState,LoadState"]
+    shown = ask([*show, *services]) if services else ""
+    units = standing(services, shown)
     built = ask(["nginx", "-V"])
-    dropin, warnings = judge(params["nginx_sandbox"], built, check)
+    dump = configuration(built)
+    dropin, warnings = judge(params["nginx_sandbox"], built, dump, check)
+    site, held = site_and_ports(params, built, dump, units.get(NGINX, {}).get("active", False))
+    have = installed(ask([*query, *packages]), bool(versions(built)["nginx"]) and NGINX in loaded(shown))
+    app = [params[name] for name in ("app", "claim")]
+    paths = [*params["paths"], *{site[name] for name in ("file", "read") if site}]
     return {
         "changed": False,
         "distribution": said.get("PRETTY_NAME") or said.get("ID") or "an unknown system",
@@ -323,17 +402,34 @@ def answer(params: dict[str, Any], check: bool) -> dict[str, Any]:
         "systemd": os.path.isdir(SYSTEMD),
         "missing_packages": [name for name in packages if name not in have],
         "users": accounts(users),
-        "services": standing(services, ask([*show, *services]) if services else ""),
-        "listening": sorted(set().union(*map(ports, tables))),
+        "services": units,
+        "released": os.path.lexists(params["current"]),
+        "listening": sorted(set().union(*(ports(read(f"/proc/net/{name}")) for name in ("tcp", "tcp6")))),
+        "holders": held,
+        "nginx_site": site,
         **versions(built),
         "ipv6": bool(read("/proc/net/if_inet6")),
         "unreadable_schedules": [when for when in params["schedules"] if not readable(when)],
-        "foreign": foreign(*app, ask) if params["app"] else [],
         "engine": whole(params["launcher"]) if params["launcher"] else "",
         "current": linked(params["current"]),
+        "foreign": foreign(*app, paths, params["directories"], ask) if params["app"] else [],
         "nginx_dropin": dropin,
         **({"warnings": warnings} if warnings else {}),
     }
+
+
+def site_and_ports(
+    params: dict[str, Any], built: str, dump: Done, runs: bool
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Return where the app's site goes and what is in its way, and who has the ports that it and nginx need."""
+    asked = params["nginx_site"]
+    if not asked:
+        return {}, []
+    site = decide(list(directives(dump.out)), dump.err, asked, recorded())
+    wanted = {*asked["ports"], params["port"]}
+    # a running nginx has its other ports already; one that is to come brings the distribution's default site
+    others = site["listens"] if built else [] if asked["default"] else [HTTP]
+    return site, holders(wanted if runs else {*wanted, *others}, ask)
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ansible_collections.flaskfleet.web.plugins.plugin_utils.refusals.neighbours import neighbour_problems
 from ansible_collections.flaskfleet.web.plugins.plugin_utils.refusals.words import shown
 from ansible_collections.flaskfleet.web.plugins.plugin_utils.spec import PREFIX
 
@@ -28,13 +29,15 @@ def host_problems(contact: Mapping[str, Any], host: str, name: str, port: Any) -
             f"systemd on {host} cannot read {times} in {PREFIX}processes. A schedule is a time as systemd.time(7) has"
             " it, such as daily, Mon 03:00 or *-*-* 03:00:00; `systemd-analyze calendar` there tells what one means."
         ]
-    if contact["services"][f"{name}.socket"]["active"] and int(port) not in contact["listening"]:
+    moves = contact["services"][f"{name}.socket"]["active"] and int(port) not in contact["listening"]
+    if moves and contact["released"]:
         return [
             f"On {host} {name}.socket does not listen on port {port}, and a socket cannot move while releases share it."
             f" Either set {PREFIX}port back, or take an outage of some seconds: run `systemctl stop {name}.socket"
             f" '{name}@*.service'` there, then run the playbook again."
         ]
-    return []
+    found: list[str] = neighbour_problems(contact, host, name, int(port))
+    return found
 
 
 def taken(foreign: Iterable[str], host: str, name: str) -> str:

@@ -33,6 +33,8 @@ NGINX_OWNED = {
     "rewrite": "requests go to the app",
     "root": "set flask_gunicorn_nginx_static",
     "server_name": "set flask_gunicorn_nginx_server_names",
+    "server_names_hash_bucket_size": "it is of all sites, and the role sets it where a name needs it",
+    "server_names_hash_max_size": "it is of all sites, and belongs into nginx.conf",
     "set_real_ip_from": "set flask_gunicorn_nginx_trusted_proxies",
     "real_ip_header": "set flask_gunicorn_nginx_trusted_proxies",
     "real_ip_recursive": "set flask_gunicorn_nginx_trusted_proxies",
@@ -71,6 +73,23 @@ def server_names(value: Any) -> Problems:
         names = [item.lower() for item in value if isinstance(item, str)]
         for twice in sorted({item for item in names if names.count(item) > 1}):
             yield f"has {shown(twice)} twice. Remove one."
+
+
+def public_url(value: Any) -> Problems:
+    """Accept scheme, host and port, or nothing."""
+    found = re.fullmatch(r"https?://([^/:@?#\s]+)(?::(\d{1,5}))?", value) if isinstance(value, str) else None
+    if value == "":
+        return
+    if (
+        not found
+        or any(server_name(found[1]))
+        or found[1].startswith("*.")
+        or int(found[2] or 1) not in range(1, 65536)
+    ):
+        yield (
+            f"is {shown(value)}. It must be the scheme and the host that users see, with a port where there is one in"
+            " their addresses and without a path, such as https://www.example.com."
+        )
 
 
 def host_file(value: Any) -> Problems:

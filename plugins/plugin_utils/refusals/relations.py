@@ -19,6 +19,18 @@ def ready_path(get: Callable[[str], Any]) -> str:
     return f"{prefix or ''}{path}"
 
 
+def public_host(get: Callable[[str], Any]) -> Iterator[str]:
+    """Yield it when nginx would not choose this app for the host that users see."""
+    host = str(get("public_url") or "").rpartition("/")[2].partition(":")[0].lower()
+    names = [str(name).lower() for name in get("server_names") or [] if isinstance(name, str)]
+    fits = [name for name in names if name == host or (name.startswith("*.") and host.endswith(name[1:]))]
+    if host and names and not fits and not truth(get("default_server")):
+        yield (
+            f"{PREFIX}public_url has the host {host}, which is none of {PREFIX}server_names: nginx would not choose"
+            " this app for it. Add it there."
+        )
+
+
 def relations(get: Callable[[str], Any], has: Callable[[str], bool]) -> Iterator[str]:
     """Yield what is wrong between variables that are each right: `get` returns a value, None when it is not there."""
     if not get("source"):
@@ -33,6 +45,7 @@ def relations(get: Callable[[str], Any], has: Callable[[str], bool]) -> Iterator
             f"{PREFIX}port and {PREFIX}listen are both {number(get('port'))}. The app and nginx need a port each: set"
             f" {PREFIX}port: 5000, for example."
         )
+    yield from public_host(get)
     ready = ready_path(get)
     if get("health_path") and get("health_path") == ready:
         yield (

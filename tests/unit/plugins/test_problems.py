@@ -558,6 +558,9 @@ SERVES = {
     "distribution": "Debian GNU/Linux 12 (bookworm)",
     "services": {"hello.socket": {"active": True, "enabled": True}},
     "listening": [22, 80, 5000],
+    "released": True,
+    "holders": [],
+    "nginx_site": {"ports": [80, 443], "problems": [], "clashes": []},
     "foreign": [],
     "unreadable_schedules": [],
 }
@@ -583,6 +586,8 @@ SERVES = {
                 "docs/",
             ),
         ),
+        # nothing was released: nothing shares the socket
+        ({**SERVES, "released": False}, 5001, ()),
         ({**SERVES, "unreadable_schedules": ["every night"]}, 5000, ("'every night'", "systemd.time(7)")),
         # to be removed: where it listens and what is in the way is all the same
         ({**SERVES, "foreign": ["/srv/hello"], "unreadable_schedules": ["every night"]}, None, ()),
@@ -591,3 +596,81 @@ SERVES = {
 def test_a_host_that_cannot_have_the_app_is_named(contact: dict[str, Any], port: Any, words: tuple[str, ...]) -> None:
     found = host_problems(contact, "web1", "hello", port)
     assert len(found) == bool(words) and all(word in found[0] for word in words)
+
+
+def held(port: int, unit: str, process: str = "x", address: str = "0.0.0.0", pid: int = 4711) -> dict[str, Any]:
+    return {"port": port, "address": address, "process": process, "pid": pid, "unit": unit}
+
+
+def clash(name: str, app: str = "", site: str = "shop.test on 80 (/etc/nginx/sites-enabled/x)") -> dict[str, Any]:
+    return {"name": name, "app": app, "site": site}
+
+
+@pytest.mark.parametrize(
+    ("holder", "words"),
+    [
+        (held(80, "nginx.service", "nginx"), ()),
+        (held(5000, "hello.socket", "systemd", "127.0.0.1", 1), ()),
+        (held(5000, "hello@0123456789ab.service", "gunicorn", "127.0.0.1"), ()),
+        (held(5000, "blog.socket", "systemd", "10.0.0.5", 1), ()),
+        (
+            held(80, "apache2.service", "apache2"),
+            ("apache2, pid 4711, apache2.service listens on port 80", "listen: 8080"),
+        ),
+        (held(443, "docker.service", "docker-proxy"), ("docker-proxy", "port 443", "give it another port.")),
+        (held(80, "session-3.scope", "nginx"), ("nginx, pid 4711, session-3.scope",)),
+        (held(80, "", "", pid=0), ("a process that cannot be seen listens on port 80",)),
+        (held(81, "apache2.service", "apache2"), ("port 81", "a site that nginx has", "default_server: true")),
+        (
+            held(5000, "docker.service", "docker-proxy"),
+            ("0.0.0.0:5000, the port of hello", "flask_gunicorn_nginx_port: 5001"),
+        ),
+        (held(5000, "nginx.service", "nginx"), ("nginx.service listens on 0.0.0.0:5000, the port of hello",)),
+        (
+            held(5000, "blog.socket", "systemd", "127.0.0.1", 1),
+            ("systemd, pid 1, blog.socket", "Where hello is the new name of blog: docs/"),
+        ),
+    ],
+)
+def test_who_holds_a_port_is_named_and_the_ways_out(holder: dict[str, Any], words: tuple[str, ...]) -> None:
+    found = host_problems(
+        {**SERVES, "holders": [holder, {**holder, "address": holder["address"]}]}, "web1", "hello", 5000
+    )
+    assert len(found) == bool(words) and all(word in found[0] for word in words), found
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (clash("shop.test"), ("another site has the name shop.test: shop.test on 80 (/etc/nginx/sites-enabled/x)",)),
+        (clash("shop.test", "shop"), ("the name shop.test belongs to the app shop", "new name of shop")),
+        (clash(""), ("another site answers every name already", "default_server: false")),
+    ],
+)
+def test_a_name_that_another_site_has_is_refused(found: dict[str, Any], words: tuple[str, ...]) -> None:
+    site = {**SERVES["nginx_site"], "clashes": [found, found]}
+    (said,) = host_problems({**SERVES, "nginx_site": site}, "web1", "hello", 5000)
+    assert all(word in said for word in words), said
+
+
+@pytest.mark.parametrize(
+    ("url", "refused"),
+    [
+        ("https://www.example.com", False),
+        ("http://www.example.com:8080", False),
+        ("", False),
+        ("https://www.example.com/", True),
+        ("www.example.com", True),
+        ("https://www.example.com:99999", True),
+        ("https://a b", True),
+        ("https://*.example.com", True),
+        ("https://user@www.example.com", True),
+        ("https://other.example.org", True),
+        (443, True),
+    ],
+)
+def test_the_address_that_users_see_is_scheme_host_and_port(url: Any, refused: bool) -> None:
+    for names in (["www.example.com"], ["*.example.com"]):
+        values = {**GOOD, "server_names": names, "default_server": False, "public_url": url}
+        found = problems({PREFIX + option: value for option, value in values.items()})
+        assert bool(found) == refused and all("public_url" in text for text in found), found

@@ -179,7 +179,10 @@ def test_the_scenarios_of_these_tests_are_what_the_role_accepts(scenario: str) -
 def test_flaskctl_learns_where_to_ask_through_nginx() -> None:
     values = {"server_names": ["*.example.com"], "url_prefix": "/api", "health_path": "/healthz", "listen": "8080"}
     app = evaluate("__flask_gunicorn_nginx_app", values)
-    assert app["verify"] == {"scheme": "http", "port": 8080, "host": "www.example.com", "path": "/api/healthz"}
+    asked = {"scheme": "http", "port": 8080, "host": "www.example.com", "path": "/api/healthz"}
+    assert app["verify"] == {**asked, "public": ""}
+    behind = evaluate("__flask_gunicorn_nginx_app", {**values, "public_url": "https://a.example.com:8443"})
+    assert behind["verify"] == {**asked, "host": "a.example.com:8443", "public": "https"}
 
 
 def test_numbers_given_as_text_reach_flaskctl_as_numbers() -> None:

@@ -24,8 +24,7 @@ HELLO = Layout(Path, "hello")
         ("paths.current", HELLO.base / "current"),
         ("paths.settings", HELLO.settings_file),
         ("paths.units", HELLO.units_dir / "hello"),
-        ("paths.site", HELLO.site_file),
-        ("paths.site_link", HELLO.site_link),
+        ("paths.site_link", HELLO.site_path({})),
     ],
 )
 def test_a_path_is_the_same_on_both_sides(name: str, path: object) -> None:

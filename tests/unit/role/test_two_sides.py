@@ -180,7 +180,7 @@ def host(tmp_path: Path) -> FakeHost:
         path.write_text(text)
     link = places.named("site_link")
     link.parent.mkdir(parents=True, exist_ok=True)
-    link.symlink_to(evaluate("__flask_gunicorn_nginx_paths.site"))
+    link.symlink_to(places.named("site"))
     (host.root / "run").mkdir()
     host.set_unit("hello.socket", ActiveState="active", UnitFileState="enabled")
     host.set_unit("hello.service", ActiveState="inactive", UnitFileState="enabled")
