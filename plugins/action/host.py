@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ansible_collections.flaskfleet.web.plugins.plugin_utils.piped import Json, ProgramAction
+from ansible_collections.flaskfleet.web.plugins.plugin_utils.piped import Json, WarningAction
 
 NAMES = {"type": "list", "elements": "str", "default": []}
 SITE = {
@@ -25,8 +25,8 @@ SANDBOX = {
 }
 
 
-class ActionModule(ProgramAction):  # type: ignore[misc]
-    """What every such action does; and a warning says which host it is about."""
+class ActionModule(WarningAction):  # type: ignore[misc]
+    """Nothing but what every such action does."""
 
     MODULE = "host"
     USES = ("engine", "nginx_config", "nginx_needs", "nginx_sandbox", "nginx_site", "ownership", "port_holders")
@@ -45,9 +45,6 @@ class ActionModule(ProgramAction):  # type: ignore[misc]
         everywhere = runs_everywhere(self._task.args.get("schedules") or [], known.get("ansible_play_hosts_all") or [])
         if everywhere:
             self._display.warning(everywhere)  # the same words for all hosts, so they are shown once
-        name = known.get("inventory_hostname", "the host")
-        if result.get("warnings"):
-            result["warnings"] = [f"On {name} {warning}" for warning in result["warnings"]]
         return result
 
 

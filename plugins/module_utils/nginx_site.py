@@ -99,7 +99,8 @@ def bucket(every: Sequence[Directive], asked: Json, record: Collection[str]) -> 
             f"{SIZE} is {theirs[0].args[0]} in {theirs[0].file}, and the name {name} needs {needed}. Set it there:"
             f" {SIZE} {needed};"
         )
-    found = [path for path in asked["shared"] if path in record or not every or is_read(every, path)]
+    standing = [path for path in asked["shared"] if path in record]
+    found = standing or [path for path in asked["shared"] if not every or is_read(every, path)]
     text = f"# Managed by flaskfleet.web, for all apps of this host: one of their names is long.\n{SIZE} {needed};\n"
     return [{"path": path, "content": text, "mode": "0644"} for path in found[:1]], ""
 
@@ -134,6 +135,7 @@ def decide(every: Sequence[Directive], said: str, asked: Json, record: Collectio
     ]
     room, narrow = bucket(every, asked, record)
     names = {name.lower() for name in asked["names"]}
+    aside = [asked["default_site"]] if asked["default"] else []
     return {
         **found,
         "files": [*entries(found, paths, record), *room],
@@ -141,5 +143,5 @@ def decide(every: Sequence[Directive], said: str, asked: Json, record: Collectio
         "clashes": others,
         "ports": asked["ports"],
         "said": sorted({each[0] for each in CONFLICT.finditer(said) if each[1] in names}),
-        "listens": sorted({each.port for site in sites if site.file != asked["default_site"] for each in site.listens}),
+        "listens": sorted({each.port for site in sites if site.file not in aside for each in site.listens}),
     }

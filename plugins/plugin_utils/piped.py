@@ -91,6 +91,18 @@ class ProgramAction(PipedAction):
         return {**result, **understood(self.MODULE, self.call([PYTHON, "-I", "-c", STUB], data))}
 
 
+class WarningAction(ProgramAction):
+    """One that says with each warning which host it is about."""
+
+    def run(self, tmp: Any = None, task_vars: Json | None = None) -> Json:
+        """Return what the host answered."""
+        result = super().run(tmp, task_vars)
+        name = (task_vars or {}).get("inventory_hostname", "the host")
+        if result.get("warnings"):
+            result["warnings"] = [f"On {name} {warning}" for warning in result["warnings"]]
+        return result
+
+
 def program_of(module: str, uses: Sequence[str]) -> str:
     """Return the text of a module, with what it imports of module_utils."""
     texts = [(f"{PACKAGE}.{name}", (PLUGINS / f"module_utils/{name}.py").read_text(encoding="utf-8")) for name in uses]
