@@ -51,10 +51,9 @@ SCENARIOS: dict[str, dict[str, Any]] = {
         "tls": TLS,
         "trusted_proxies": ["10.0.0.0/8", "2001:db8::/32"],
     },
-    "TLS ends before": {"server_names": ["example.com"], "public_url": "https://example.com:8443"},
-    "TLS ends before, seen from there": {
-        "default_server": True,
-        "public_url": "https://www.example.com",
+    "TLS ends before nginx": {
+        "server_names": ["example.com"],
+        "public_url": "https://example.com:8443",
         "trusted_proxies": ["10.0.0.0/8"],
     },
     "nginx's own words": {

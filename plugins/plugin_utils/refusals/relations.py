@@ -19,9 +19,16 @@ def ready_path(get: Callable[[str], Any]) -> str:
     return f"{prefix or ''}{path}"
 
 
-def public_host(get: Callable[[str], Any]) -> Iterator[str]:
-    """Yield it when nginx would not choose this app for the host that users see."""
-    host = str(get("public_url") or "").rpartition("/")[2].partition(":")[0].lower()
+def public_url(get: Callable[[str], Any]) -> Iterator[str]:
+    """Yield what would keep users from an app whose checks pass: nginx does not choose it, or does not say https."""
+    scheme, _, rest = str(get("public_url") or "").partition("://")
+    host = rest.partition(":")[0].lower()
+    if scheme == "https" and not get("tls") and not get("trusted_proxies"):
+        yield (
+            f"{PREFIX}public_url is {get('public_url')}, TLS ends before nginx, and {PREFIX}trusted_proxies is empty:"
+            " nobody's X-Forwarded-Proto would be believed, and the app would send users to https for ever. Set it to"
+            " the addresses of the load balancer, such as [10.0.0.0/24]."
+        )
     names = [str(name).lower() for name in get("server_names") or [] if isinstance(name, str)]
     fits = [name for name in names if name == host or (name.startswith("*.") and host.endswith(name[1:]))]
     if host and names and not fits and not truth(get("default_server")):
@@ -45,7 +52,7 @@ def relations(get: Callable[[str], Any], has: Callable[[str], bool]) -> Iterator
             f"{PREFIX}port and {PREFIX}listen are both {number(get('port'))}. The app and nginx need a port each: set"
             f" {PREFIX}port: 5000, for example."
         )
-    yield from public_host(get)
+    yield from public_url(get)
     ready = ready_path(get)
     if get("health_path") and get("health_path") == ready:
         yield (

@@ -648,7 +648,7 @@ def test_who_holds_a_port_is_named_and_the_ways_out(holder: dict[str, Any], word
     ],
 )
 def test_a_name_that_another_site_has_is_refused(found: dict[str, Any], words: tuple[str, ...]) -> None:
-    site = {**SERVES["nginx_site"], "clashes": [found, found]}
+    site = {"ports": [80], "problems": [], "clashes": [found, found]}
     (said,) = host_problems({**SERVES, "nginx_site": site}, "web1", "hello", 5000)
     assert all(word in said for word in words), said
 
@@ -672,5 +672,21 @@ def test_a_name_that_another_site_has_is_refused(found: dict[str, Any], words: t
 def test_the_address_that_users_see_is_scheme_host_and_port(url: Any, refused: bool) -> None:
     for names in (["www.example.com"], ["*.example.com"]):
         values = {**GOOD, "server_names": names, "default_server": False, "public_url": url}
+        values["trusted_proxies"] = ["10.0.0.0/8"]
         found = problems({PREFIX + option: value for option, value in values.items()})
         assert bool(found) == refused and all("public_url" in text for text in found), found
+
+
+@pytest.mark.parametrize(
+    ("values", "refused"),
+    [
+        ({"public_url": "https://a.test"}, True),
+        ({"public_url": "https://a.test", "trusted_proxies": ["10.0.0.0/8"]}, False),
+        ({"public_url": "https://a.test", "tls": {"certificate": "/a", "key": "/b"}}, False),
+        ({"public_url": "http://a.test:8080"}, False),
+    ],
+)
+def test_who_ends_tls_before_nginx_is_to_be_believed(values: dict[str, Any], refused: bool) -> None:
+    values = {**GOOD, "trusted_proxies": [], "tls": {}, "server_names": [], "default_server": True, **values}
+    found = problems({PREFIX + option: value for option, value in values.items()})
+    assert len(found) == refused and all("trusted_proxies" in text for text in found), found

@@ -172,6 +172,11 @@ REFUSED: dict[str, tuple[str, dict[str, Any], list[str]]] = {
         {},
         ["GET / answered 302 FOUND to /login", "flask_gunicorn_nginx_health_path"],
     ),
+    "redirect to https": (
+        answering("302 FOUND", headers="[('Location', 'https://a.test/')]"),
+        {"server_names": ["a.test"]},
+        ["If TLS ends before this host, set flask_gunicorn_nginx_public_url: https://a.test.", "Mend the app"],
+    ),
     "nothing there, below a path": (
         answering("404 NOT FOUND"),
         {"url_prefix": "/api", "health_path": "/nowhere"},
@@ -278,6 +283,11 @@ def test_the_app_is_mounted_below_the_path_unless_its_routes_carry_it(
 
 
 # The gate
+
+
+def test_the_gate_asks_as_a_load_balancer_does() -> None:
+    text = render("gunicorn.conf.py", SCENARIOS["TLS ends before nginx"])
+    assert 'HEALTH_HOST = "example.com:8443"' in text and 'HEALTH_SCHEME = "https"' in text
 
 
 def test_the_master_says_ready_after_every_worker_was_asked(instances: dict[str, Instance]) -> None:

@@ -198,6 +198,19 @@ def test_a_trusted_proxy_is_believed_and_appended_to() -> None:
     assert '"$http_x_forwarded_for, $realip_remote_addr"' in text
 
 
+def test_where_tls_ends_before_nginx_the_readiness_path_is_answered_as_users_are() -> None:
+    text = site({"server_names": ["a.test"], "public_url": "https://a.test:8443", "trusted_proxies": ["10.0.0.0/8"]})
+    ready = lines(block(text, "location = /readyz"))
+    assert {"set $hello_host a.test:8443;", "set $hello_scheme https;"} <= set(ready)
+    assert {"set $hello_host $http_host;", "set $hello_scheme $hello_proto;"} <= set(lines(text))
+    # the host itself asks as the load balancer does: what flaskctl verify says of the scheme is believed
+    trusted = lines(block(text, "geo $realip_remote_addr $hello_trusted"))
+    assert {"127.0.0.1 1;", "::1 1;", "10.0.0.0/8 1;"} <= set(trusted)
+    assert "set_real_ip_from 127.0.0.1;" not in lines(text)
+    for header in ("Host $hello_host", "X-Forwarded-Proto $hello_scheme"):
+        assert f"proxy_set_header {header};" in lines(text)
+
+
 def test_a_dash_in_the_name_does_not_end_a_variable_of_nginx() -> None:
     text = site({"name": "a-b", "server_names": ["a.test"], "trusted_proxies": ["10.0.0.1"]})
     assert not re.findall(r"\$a-b", text)
