@@ -44,7 +44,8 @@ def _ask(app):
     answer = []
     environ = {
         "REQUEST_METHOD": "GET", "SCRIPT_NAME": SCRIPT_NAME, "PATH_INFO": HEALTH_PATH, "QUERY_STRING": "",
-        "SERVER_NAME": HEALTH_HOST, "SERVER_PORT": "443" if HEALTH_SCHEME == "https" else "80",
+        "SERVER_NAME": HEALTH_HOST.partition(":")[0],
+        "SERVER_PORT": HEALTH_HOST.partition(":")[2] or ("443" if HEALTH_SCHEME == "https" else "80"),
         "SERVER_PROTOCOL": "HTTP/1.1", "REMOTE_ADDR": "127.0.0.1", "HTTP_HOST": HEALTH_HOST,
         "HTTP_X_REAL_IP": "127.0.0.1", "HTTP_X_FORWARDED_FOR": "127.0.0.1", "HTTP_X_FORWARDED_PROTO": HEALTH_SCHEME,
         "HTTP_USER_AGENT": "flaskfleet-gate", "wsgi.version": (1, 0), "wsgi.url_scheme": HEALTH_SCHEME,
@@ -63,8 +64,10 @@ def _ask(app):
 def post_worker_init(worker):
     status, headers, body = _ask(worker.wsgi)
     if not status.startswith("2"):
-        where = headers.get("Location")
+        where = headers.get("Location", "")
+        https = f" If TLS ends before this host, set flask_gunicorn_nginx_public_url: https://{HEALTH_HOST}."
         raise RuntimeError(
-            f"health check: GET {SCRIPT_NAME}{HEALTH_PATH} answered {status}" + (f" to {where}" if where else "")
-            + f", not 2xx. Mend the app, or name a path that answers 2xx in flask_gunicorn_nginx_health_path. It said: {body}"
+            f"health check: GET {SCRIPT_NAME}{HEALTH_PATH} answered {status}" + (f" to {where}" if where else "") + ", not 2xx."
+            + (https if HEALTH_SCHEME == "http" and where.startswith("https:") else "")
+            + f" Mend the app, or name a path that answers 2xx in flask_gunicorn_nginx_health_path. It said: {body}"
         )
