@@ -392,6 +392,7 @@ def answer(params: dict[str, Any], check: bool) -> dict[str, Any]:
     dump = configuration(built)
     dropin, warnings = judge(params["nginx_sandbox"], built, dump, check)
     site, held = site_and_ports(params, built, dump, units.get(NGINX, {}).get("active", False))
+    warnings += [f"nginx says: {line}. Another site has the name too." for line in site.get("said", [])]
     have = installed(ask([*query, *packages]), bool(versions(built)["nginx"]) and NGINX in loaded(shown))
     app = [params[name] for name in ("app", "claim")]
     paths = [*params["paths"], *{site[name] for name in ("file", "read") if site}]

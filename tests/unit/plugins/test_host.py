@@ -117,6 +117,72 @@ def test_nginx_tells_its_version_and_that_of_the_library_it_runs_with(
     assert (answer["nginx"], answer["openssl"]) == (nginx, openssl)
 
 
+@pytest.mark.parametrize(
+    ("listed", "nginx", "have"),
+    [
+        ("nginx installed\n", True, {"nginx"}),
+        ("nginx-extras installed\n", True, {"nginx-extras", "nginx"}),
+        ("nginx not-installed\n", True, {"nginx"}),
+        ("nginx half-configured\n", True, set()),
+        ("nginx unpacked\n", True, set()),
+        ("nginx config-files\n", False, set()),
+        ("", False, set()),
+    ],
+)
+def test_whatever_package_nginx_came_in_will_do(listed: str, nginx: bool, have: set[str]) -> None:
+    assert host.installed(listed, nginx) == have
+
+
+def test_nginx_without_its_unit_is_not_there(tools: Tools) -> None:
+    tools.says("nginx", "nginx version: nginx/1.22.1\n", to=">&2")
+    tools.says("dpkg-query", "dpkg-query: no packages found matching nginx\n", code=1)
+    tools.says("systemctl", "Names=nginx.service\nLoadState=not-found\nActiveState=inactive\n")
+    assert tools.ask(packages=["nginx"], services=["nginx.service"])["missing_packages"] == ["nginx"]
+    tools.says("systemctl", "Names=nginx.service\nLoadState=loaded\nActiveState=active\n")
+    assert tools.ask(packages=["nginx"], services=["nginx.service"])["missing_packages"] == []
+
+
+SITE = {
+    "names": ["a.test"],
+    "default_site": "/etc/nginx/sites-enabled/default",
+    "shared": ["/etc/nginx/conf.d/flaskfleet.conf"],
+    "paths": {
+        "available": "/etc/nginx/sites-available/a.conf",
+        "enabled": "/etc/nginx/sites-enabled/a.conf",
+        "alone": "/etc/nginx/conf.d/a.conf",
+    },
+}
+CONFIGURATION = "# configuration file /etc/nginx/nginx.conf:\nhttp { server { listen 8081; } }"
+
+
+@pytest.mark.parametrize(
+    ("built", "runs", "default", "asked"),
+    [
+        ("", False, False, {8080, 5000, 80}),  # the default site will come with nginx
+        ("", False, True, {8080, 5000}),
+        ("nginx/1.22.1", False, False, {8080, 5000, 8081}),
+        ("nginx/1.22.1", True, False, {8080, 5000}),
+    ],
+)
+def test_asked_is_who_has_each_port_that_nginx_is_going_to_need(
+    monkeypatch: pytest.MonkeyPatch, built: str, runs: bool, default: bool, asked: set[int]
+) -> None:
+    seen: list[set[int]] = []
+    monkeypatch.setattr(host, "holders", lambda ports, ask: seen.append(set(ports)))
+    params = {"nginx_site": {**SITE, "ports": [8080], "default": default}, "port": 5000}
+    dump = host.Done(0, CONFIGURATION if built else "", "")
+    site, _held = host.site_and_ports(params, built, dump, runs)
+    assert seen == [asked]
+    assert site["read"] == "/etc/nginx/sites-enabled/a.conf"
+
+
+def test_what_nginx_says_of_a_name_is_a_warning(tools: Tools, monkeypatch: pytest.MonkeyPatch) -> None:
+    line = 'conflicting server name "a.test" on 0.0.0.0:80, ignored'
+    monkeypatch.setattr(host, "configuration", lambda built: host.Done(0, CONFIGURATION, f"nginx: [warn] {line}\n"))
+    answer = tools.ask(nginx_site={**SITE, "ports": [80], "default": False})
+    assert answer["warnings"] == [f"nginx says: {line}. Another site has the name too."]
+
+
 def test_where_the_tools_are_missing_so_is_everything(tools: Tools) -> None:
     answer = tools.ask(packages=["nginx"], services=["nginx.service"])
     assert answer["missing_packages"] == ["nginx"] and answer["nginx"] is None
