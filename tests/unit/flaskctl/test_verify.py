@@ -134,6 +134,7 @@ def test_users_come_to_the_addresses_that_others_can_reach(links: list[Any], fou
 def test_a_bridge_with_the_default_route_is_where_users_come() -> None:
     bridge = link("br0", ("10.0.0.5", "global"), kind="bridge")
     assert reachable([bridge, DOCKER], [], [{"dev": "br0"}]) == ["10.0.0.5"]
+    assert reachable([bridge, DOCKER], [{"nexthops": [{"dev": "br0"}, {"dev": "eth0"}]}]) == ["10.0.0.5"]
 
 
 def test_this_machine_tells_its_addresses() -> None:

@@ -66,7 +66,7 @@ def reachable(addresses: list[Any], *routes: list[Any]) -> list[str]:
 
     A bridge without a default route leads to containers and virtual machines of the host itself.
     """
-    ways = {route.get("dev") for found in routes for route in found}
+    ways = {hop.get("dev") for found in routes for route in found for hop in (route, *route.get("nexthops", []))}
     found = [
         (link.get("ifname") not in ways, address.get("family") != "inet", address["local"])
         for link in addresses
