@@ -38,9 +38,9 @@ GONE = "deb [trusted=yes] http://packages.example.invalid/debian gone main"
 @pytest.fixture(scope="module")
 def released(site: Site, deploy: Deploy) -> Iterator[Played]:
     """The app, on a host that keeps its neighbours of the other tests."""
-    site.root("cp /etc/nginx/nginx.conf /root/nginx.conf.proof")
     played = deploy()
     assert played.rc == 0, played.out
+    site.root("cp /etc/nginx/nginx.conf /root/nginx.conf.proof")
     yield played
     site.root("mv /root/nginx.conf.proof /etc/nginx/nginx.conf; systemctl reset-failed nginx; systemctl restart nginx")
 
@@ -76,14 +76,14 @@ class TestWhereUsersComeTo:
         )
 
     def test_a_site_that_has_one_of_the_host_s_addresses_is_a_warning(self, site: Site, neighbour: str) -> None:
-        site.root("sysctl -qw net.ipv6.conf.eth0.disable_ipv6=0; ip addr add 2001:db8::5/64 dev eth0 nodad")
+        site.root("ip address add 10.99.0.5/24 dev eth0")
         try:
             assert site.flaskctl("verify")["warnings"] == []
-            put(site, neighbour, "server { listen [2001:db8::5]:80; server_name six.test; return 200 'six'; }")
+            put(site, neighbour, "server { listen 10.99.0.5:80; server_name other.test; return 200 'other'; }")
             (warning,) = site.flaskctl("verify")["warnings"]
         finally:
-            site.root("ip addr del 2001:db8::5/64 dev eth0")
-        assert f"at 2001:db8::5 is answered by six.test on [2001:db8::5]:80 ({neighbour})" in warning
+            site.root("ip address del 10.99.0.5/24 dev eth0")
+        assert f"at 10.99.0.5 is answered by other.test on 10.99.0.5:80 ({neighbour})" in warning
 
 
 @pytest.mark.usefixtures("released")
@@ -139,7 +139,8 @@ class TestAnotherWayToTheApp:
     @pytest.fixture(scope="class")
     def moved(self, site: Site, deploy: Deploy, released: Played, https_only: Path) -> Iterator[Played]:
         site.root("sed -i '/sites-enabled/d' /etc/nginx/nginx.conf")
-        site.root(f"apt-get remove -yq python3-venv; echo '{GONE}' > /etc/apt/sources.list.d/vendor.list")
+        site.root("apt-get remove -yq python3-venv; rm -f /var/lib/apt/lists/*_*")
+        site.root(f"echo '{GONE}' > /etc/apt/sources.list.d/vendor.list")
         yield deploy(
             source=str(https_only),
             static={"dir": ""},
