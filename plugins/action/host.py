@@ -15,6 +15,7 @@ SITE = {
     "ports": {"type": "list", "elements": "int", "required": True},
     "default": {"type": "bool", "required": True},
     "default_site": {"type": "str", "required": True},
+    "modules": {"type": "dict", "default": {}},
     "shared": {"type": "list", "elements": "str", "required": True},
     "paths": {"type": "dict", "required": True},
 }

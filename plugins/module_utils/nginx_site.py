@@ -122,8 +122,20 @@ def outer(every: Sequence[Directive], include: Directive) -> bool:
     return any((*above, *around) == ("http",) for above in blocks(every, include.file) or [()])
 
 
-def decide(every: Sequence[Directive], said: str, asked: Json, record: Collection[str]) -> Json:
-    """Return where the site goes, what goes with it, and what is wrong. `said` is what `nginx -T` says beside it."""
+def lacks(built: str, asked: Json) -> list[str]:
+    """Return what the site needs and this nginx was built without, as nginx-light of Debian 11 is without geo."""
+    return [
+        f"nginx was built without {module}, and {why} needs it. Leave that out, or install a fuller nginx: nginx-core."
+        for module, why in asked["modules"].items()
+        if f"--without-{module}" in built
+    ]
+
+
+def decide(every: Sequence[Directive], said: str, built: str, asked: Json, record: Collection[str]) -> Json:
+    """Return where the site goes, what goes with it, and what is wrong.
+
+    `said` is what `nginx -T` says beside the configuration, `built` what `nginx -V` does.
+    """
     paths = asked["paths"]
     found = place(every, paths, record)
     problems = [] if found else [unread(every, paths)]
@@ -139,7 +151,7 @@ def decide(every: Sequence[Directive], said: str, asked: Json, record: Collectio
     return {
         **found,
         "files": [*entries(found, paths, record), *room],
-        "problems": [*problems, *([narrow] if narrow else [])],
+        "problems": [*problems, *([narrow] if narrow else []), *lacks(built, asked)],
         "clashes": others,
         "ports": asked["ports"],
         "said": sorted({each[0] for each in CONFLICT.finditer(said) if each[1] in names}),

@@ -117,6 +117,11 @@ options:
           - The link to the distribution's default site, which is set aside then.
         type: str
         required: true
+      modules:
+        description:
+          - The modules of nginx that it needs and not every nginx has, by name what needs them.
+        type: dict
+        default: {}
       shared:
         description:
           - Where a file for the sites of all apps can be, the best place first.
@@ -426,7 +431,7 @@ def site_and_ports(
     asked = params["nginx_site"]
     if not asked:
         return {}, []
-    site = decide(list(directives(dump.out)), dump.err, asked, recorded())
+    site = decide(list(directives(dump.out)), dump.err, built, asked, recorded())
     wanted = {*asked["ports"], params["port"]}
     # a running nginx has its other ports already; one that is to come brings the distribution's default site
     others = site["listens"] if built else [] if asked["default"] else [HTTP]

@@ -142,8 +142,9 @@ def test_nginx_without_its_unit_is_not_there(tools: Tools) -> None:
     assert tools.ask(packages=["nginx"], services=["nginx.service"])["missing_packages"] == []
 
 
-SITE = {
+SITE: dict[str, Any] = {
     "names": ["a.test"],
+    "modules": {},
     "default_site": "/etc/nginx/sites-enabled/default",
     "shared": ["/etc/nginx/conf.d/flaskfleet.conf"],
     "paths": {

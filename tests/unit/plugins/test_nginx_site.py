@@ -29,14 +29,15 @@ def asked(**changes: Any) -> dict[str, Any]:
         "ports": [80],
         "default": False,
         "default_site": DEFAULT,
+        "modules": {},
         "shared": [SHARED, SHARED_ENABLED],
         "paths": {"available": AVAILABLE, "enabled": ENABLED, "alone": ALONE},
         **changes,
     }
 
 
-def decided(text: str, *record: str, said: str = "", **changes: Any) -> dict[str, Any]:
-    found: dict[str, Any] = decide(list(directives(text)), said, asked(**changes), record)
+def decided(text: str, *record: str, said: str = "", built: str = "", **changes: Any) -> dict[str, Any]:
+    found: dict[str, Any] = decide(list(directives(text)), said, built, asked(**changes), record)
     return found
 
 
@@ -170,3 +171,14 @@ def test_who_has_said_too_little_is_told_where_and_how_much() -> None:
     assert "is 64 in /etc/nginx/nginx.conf" in problem and LONG in problem
     assert problem.endswith("Set it there: server_names_hash_bucket_size 128;")
     assert not decided(text)["problems"]
+
+
+def test_a_module_that_this_nginx_was_built_without_is_named_with_what_needs_it() -> None:
+    modules, built = (
+        {"http_geo_module": "the setting"},
+        "nginx/1.18.0\n--with-http_ssl_module --without-http_geo_module",
+    )
+    (problem,) = decided(DEBIAN, built=built, modules=modules)["problems"]
+    assert "without http_geo_module, and the setting needs it" in problem
+    assert not decided(DEBIAN, built=built)["problems"]
+    assert not decided(DEBIAN, built="--with-http_geo_module", modules=modules)["problems"]
