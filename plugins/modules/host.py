@@ -285,7 +285,8 @@ from ansible_collections.flaskfleet.web.plugins.module_utils.port_holders import
 
 OS_RELEASE = "/etc/os-release"
 ROOTS_PATH = ":/usr/sbin:/sbin"  # su leaves a PATH without it
-NGINX, HTTP = "nginx.service", 80
+NGINX = "nginx.service"
+HTTP = 80
 SYSTEMD = "/run/systemd/system"  # systemd's own test: sd_booted(3)
 
 

@@ -1,3 +1,4 @@
+#!/usr/bin/python
 # Copyright: Flask Fleet contributors
 # SPDX-License-Identifier: MIT
 """Install packages with apt, on a host whose package sources need not all be there.

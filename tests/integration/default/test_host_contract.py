@@ -126,9 +126,12 @@ def test_the_apps_user_is_as_the_role_made_it(site: Site) -> None:
 
 
 def test_nginx_is_asked_as_a_client_asks(site: Site) -> None:
-    status, release, _body = ask(site, 'host.http_get("http", 80, "localhost", "/")')
-    assert (status, release) == (200, site.current)
-    status, release, body = ask(site, 'host.http_get("http", 9, "localhost", "/")')
+    addresses = ask(site, "host.own_addresses()")
+    assert site.root("hostname -I").split()[0] in addresses
+    for address in addresses:
+        status, release, _body, _location = ask(site, f'host.http_get("http", 80, "localhost", "/", "{address}")')
+        assert (status, release) == (200, site.current)
+    status, release, body, _location = ask(site, 'host.http_get("http", 9, "localhost", "/")')
     assert (status, release) == (0, "") and "refused" in body
 
 
