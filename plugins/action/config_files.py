@@ -30,4 +30,4 @@ class ActionModule(ProgramAction):  # type: ignore[misc]
 
     MODULE = "config_files"
     USES = ("file_state", "file_entries", "file_record", "file_transaction")
-    SPEC = {**SET, "preview": {"type": "dict", "options": SET}}
+    SPEC = {**SET, "overwrite": {"type": "bool", "default": False}, "preview": {"type": "dict", "options": SET}}

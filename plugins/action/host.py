@@ -30,10 +30,13 @@ class ActionModule(WarningAction):  # type: ignore[misc]
     """Nothing but what every such action does."""
 
     MODULE = "host"
-    USES = ("engine", "nginx_config", "nginx_needs", "nginx_sandbox", "nginx_site", "ownership", "port_holders")
+    USES = (
+        *("engine", "file_state", "alterations", "nginx_config", "nginx_needs", "nginx_sandbox", "nginx_site"),
+        *("ownership", "port_holders"),
+    )
     SPEC = {
-        **dict.fromkeys(("packages", "users", "services", "schedules", "paths", "directories"), NAMES),
-        **dict.fromkeys(("app", "claim", "current", "launcher"), {"type": "str", "default": ""}),
+        **dict.fromkeys(("packages", "users", "services", "schedules", "paths", "directories", "edits"), NAMES),
+        **dict.fromkeys(("app", "claim", "current", "launcher", "tree", "units"), {"type": "str", "default": ""}),
         "port": {"type": "int", "default": 0},
         "nginx_site": {"type": "dict", "options": SITE},
         "nginx_sandbox": {"type": "dict", "options": SANDBOX},

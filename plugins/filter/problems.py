@@ -90,6 +90,7 @@ RULES: dict[str, Rule] = {
     "hooks": rollout.hooks,
     "batches": rollout.batches,
     "rollout": rollout.rollout,
+    "overwrite": a_bool,
 }
 
 

@@ -10,13 +10,19 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import grp
+import json
 import os
 import pwd
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from ansible_collections.flaskfleet.web.plugins.module_utils.file_state import Change, ConfigError, State
+from ansible_collections.flaskfleet.web.plugins.module_utils.file_state import (
+    Change,
+    ConfigError,
+    State,
+    lost_lines,
+)
 
 Entry = dict[str, Any]  # of `files`
 
@@ -62,16 +68,28 @@ def edited(state: State, regexp: str, replace: str) -> State:
     return dataclasses.replace(state, content=changed, mtime=0)
 
 
+def restored(state: State, note: str) -> State:
+    """Return a file with the lines put back that were changed in it, by the record, and still look like that."""
+    lines = state.lines()
+    for before, after in json.loads(note):
+        if lines.count(after) == 1:
+            lines[lines.index(after)] = before
+    return dataclasses.replace(state, content="\n".join(lines).encode("utf-8", "surrogateescape"), mtime=0)
+
+
 def moved(path: str, aside: str, back: bool, look: Callable[[str], State]) -> list[Change]:
-    """Return the changes that move a file aside or back; one that stands in the way of coming back stays."""
+    """Return the changes that move a file aside or back. Neither is ours, so neither is lost where both stand."""
     here, there = look(path), look(aside)
+    lossless = "absent" in (here.kind, there.kind) or there.kind == "link" or there.same_as(here)
     if back:
-        if there.kind == "absent":
+        if there.kind == "absent" or not lossless:
             return []
         stays = here if here.kind != "absent" else there
         return [Change(path, here, stays), Change(aside, there, State())]
     if here.kind == "absent":
         return []
+    if not lossless:
+        raise ConfigError(f"{path} is to be moved to {aside}, where another file stands. Move that one away.")
     return [Change(aside, there, here), Change(path, here, State())]
 
 
@@ -147,18 +165,30 @@ def owner_ids(entry: Entry, check: bool) -> tuple[int, int]:
     return uid, gid
 
 
-def changes_for(entry: Entry, look: Callable[[str], State], check: bool) -> list[Change]:
+def wanted(entry: Entry, check: bool) -> State:
+    """Return what an entry with `content` or `link` puts in place."""
+    if entry["link"] is not None:
+        return State("link", target=entry["link"])
+    uid, gid = owner_ids(entry, check)
+    return State("file", entry["content"].encode("utf-8", "surrogateescape"), "", int(entry["mode"], 8), uid, gid)
+
+
+def changes_for(entry: Entry, look: Callable[[str], State], record: Mapping[str, str], check: bool) -> list[Change]:
     """Return the changes that an entry of `files` asks for; `look` tells what is at a path."""
     path = entry["path"]
     if entry["state"] in ("aside", "back"):
         changes = moved(path, entry["aside"], entry["state"] == "back", look)
+    elif entry["state"] == "absent" and entry["regexp"] is not None:
+        before = look(path)
+        after = restored(before, record.get(f"line {path}", "[]")) if before.kind == "file" else before
+        changes = [Change(path, before, after)]
     elif entry["state"] == "absent":
         changes = [Change(path, look(path), State())]
-    elif entry["link"] is not None:
-        changes = [Change(path, look(path), State("link", target=entry["link"]))]
     elif entry["regexp"] is not None:
         before = look(path)
-        if before.kind == "file":
+        if before.kind == "file" and lost_lines(before, record.get(f"line {path}", "[]")):
+            changes = []  # it was changed once, and since then by whom the file belongs to
+        elif before.kind == "file":
             changes = [Change(path, before, edited(before, entry["regexp"], entry["replace"]))]
         elif check and before.kind == "absent":
             changes = []  # an earlier task would have made it; what would be in it, nobody knows
@@ -167,7 +197,5 @@ def changes_for(entry: Entry, look: Callable[[str], State], check: bool) -> list
                 f"{path} is to be edited, and it is {before.kind if before.kind == 'absent' else 'a link'}."
             )
     else:
-        content = entry["content"].encode("utf-8", "surrogateescape")
-        uid, gid = owner_ids(entry, check)
-        changes = [Change(path, look(path), State("file", content, "", int(entry["mode"], 8), uid, gid))]
+        changes = [Change(path, look(path), wanted(entry, check))]
     return [change for change in changes if not change.before.same_as(change.after)]

@@ -8,13 +8,13 @@ Part of the program of flaskfleet.web.config_files: Python 3.9, the standard lib
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from ansible_collections.flaskfleet.web.plugins.module_utils.file_entries import Entry
+from ansible_collections.flaskfleet.web.plugins.module_utils.file_entries import Entry, wanted
 from ansible_collections.flaskfleet.web.plugins.module_utils.file_state import (
+    Change,
     ConfigError,
     State,
     make_directory,
@@ -23,23 +23,47 @@ from ansible_collections.flaskfleet.web.plugins.module_utils.file_state import (
     write,
 )
 
-# By path what was put in place: the SHA-256 of a file, "-> target" of a link. `flaskctl APP status` compares.
+# What was put in place, by path, as State.note() has it, or "directory"; by "line PATH" what was changed in a file of
+# somebody else, pairs of the line before and after, as JSON. `flaskctl APP status` and preflight compare.
 RECORD = "/var/lib/flaskfleet/files.json"
 
 
-def noted(record: dict[str, str], entries: Sequence[Entry]) -> dict[str, str]:
+def noted(record: Mapping[str, str], entries: Sequence[Entry], changes: Sequence[Change]) -> dict[str, str]:
     """Return the record after a run: what the entries put in place, and nothing of what they removed or moved."""
     after = dict(record)
+    changed = {change.path: change for change in changes}
     for entry in entries:
-        after.pop(entry["path"], None)
-        if entry["state"] != "present":
+        path = entry["path"]
+        if entry["regexp"] is not None:
+            pairs = changed_lines(changed[path]) if path in changed else []
+            if entry["state"] == "absent":
+                after.pop(f"line {path}", None)
+            elif pairs:
+                after[f"line {path}"] = json.dumps(pairs)
+            continue
+        after.pop(path, None)
+        if entry["state"] == "present":
+            after[path] = wanted(entry, check=False).note()
+        else:
             after.pop(entry["aside"] or "", None)
-        elif entry["link"] is not None:
-            after[entry["path"]] = f"-> {entry['link']}"
-        elif entry["content"] is not None:
-            content = entry["content"].encode("utf-8", "surrogateescape")
-            after[entry["path"]] = hashlib.sha256(content).hexdigest()
     return after
+
+
+def changed_lines(change: Change) -> list[tuple[str, str]]:
+    """Return which lines of a file became which; none where their number changed."""
+    before, after = change.before.lines(), change.after.lines()
+    return [pair for pair in zip(before, after) if pair[0] != pair[1]] if len(before) == len(after) else []
+
+
+def during(before: Mapping[str, str], after: Mapping[str, str]) -> dict[str, str]:
+    """Return the record while a run is writing: a path may hold what was there, or what comes; both are ours.
+
+    So what a cut run leaves is not taken for what somebody else has changed.
+    """
+    both = {path: f"{note}\n{after[path]}" for path, note in before.items() if after.get(path, note) != note}
+    new = {path: note for path, note in after.items() if path not in before}
+    # of a line it is not ours before it stands
+    return {**before, **{path: note for path, note in {**both, **new}.items() if path.startswith("/")}}
 
 
 def read_record() -> dict[str, str]:

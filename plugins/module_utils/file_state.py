@@ -2,13 +2,14 @@
 # SPDX-License-Identifier: MIT
 """What is at a path, what is to be there, and how it gets there in one step.
 
-Part of the program of flaskfleet.web.config_files: Python 3.9, the standard library alone.
+Part of the programs of flaskfleet.web.config_files and flaskfleet.web.host: Python 3.9, the standard library alone.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import stat
 from dataclasses import dataclass
@@ -43,6 +44,17 @@ class State:
             return self.target == other.target
         return (self.content, self.mode, self.uid, self.gid) == (other.content, other.mode, other.uid, other.gid)
 
+    def note(self) -> str:
+        """Return it as the record has it: SHA-256, mode and owner of a file, "-> target" of a link."""
+        if self.kind == "link":
+            return f"-> {self.target}"
+        digest = hashlib.sha256(self.content).hexdigest()
+        return f"{digest} {self.mode:04o} {self.uid}:{self.gid}" if self.kind == "file" else ""
+
+    def lines(self) -> list[str]:
+        """Return the lines of a file; bytes that are not UTF-8 stay as they are."""
+        return self.content.decode("utf-8", "surrogateescape").split("\n")
+
     def text(self) -> str:
         """Return it as a diff shows it."""
         if self.kind == "absent":
@@ -62,6 +74,28 @@ class Change:
     path: str
     before: State
     after: State
+
+
+def as_noted(state: State, note: str) -> bool:
+    """Tell whether a state is what the record has, in one of its lines: it has two while a run is writing.
+
+    An older role noted the SHA-256 alone; of mode and owner it is not known what they were.
+    """
+    now, lines = state.note(), note.splitlines()
+    return bool(now) and (now in lines or now.split(" ")[0] in lines)
+
+
+def same_content(state: State, note: str) -> bool:
+    """Tell whether a file holds, or a link leads to, what the record has: with it nothing of anybody else goes."""
+    if state.kind == "link":
+        return as_noted(state, note)
+    return state.note().split(" ")[0] in [line.split(" ")[0] for line in note.splitlines()]
+
+
+def lost_lines(state: State, note: str) -> list[str]:
+    """Return the lines that were put into a file of somebody else, by the record, and are not in it any more."""
+    there = state.lines()
+    return [after for _before, after in json.loads(note) if after not in there]
 
 
 def read(path: str) -> State:

@@ -16,7 +16,7 @@ import json
 import os
 import shlex
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.flaskfleet.web.plugins.module_utils.file_entries import Entry, changes_for
@@ -28,6 +28,7 @@ from ansible_collections.flaskfleet.web.plugins.module_utils.file_state import (
     make_directory,
     missing_directories,
     read,
+    same_content,
     write,
 )
 
@@ -119,19 +120,46 @@ def locked() -> Iterator[None]:
         os.close(handle)
 
 
+def directories_for(changes: Sequence[Change]) -> list[str]:
+    """Return the directories that are to be made for changes, the outermost first."""
+    found: list[str] = []
+    for change in changes:
+        if change.after.kind != "absent":
+            found += [path for path in missing_directories(change.path) if path not in found]
+    return found
+
+
+def tidied(record: Mapping[str, str], changes: Sequence[Change]) -> dict[str, str]:
+    """Remove the directories that were made here and that the changes have emptied; return the record without them."""
+    gone = [change.path for change in changes if change.after.kind == "absent"]
+    made = [path for path, note in record.items() if note == "directory"]
+    after = dict(record)
+    for directory in sorted(made, key=len, reverse=True):
+        if any(path.startswith(f"{directory}/") for path in gone):
+            with contextlib.suppress(OSError):  # somebody keeps something there
+                os.rmdir(directory)
+                del after[directory]
+    return after
+
+
 class Transaction:
     """The whole work for one set of files."""
 
-    def __init__(self, files: Sequence[Entry], validate: Command | None, apply: Command | None) -> None:
-        self.record = read_record()
-        self.left = [
-            entry["path"]
-            for entry in files
-            if entry["state"] == "absent" and entry["path"] not in self.record and os.path.lexists(entry["path"])
-        ]
+    def __init__(
+        self, files: Sequence[Entry], validate: Command | None, apply: Command | None, overwrite: bool = False
+    ) -> None:
+        self.record, self.overwrite = read_record(), overwrite
+        self.left = [entry["path"] for entry in files if entry["state"] == "absent" and not self.may_remove(entry)]
         self.files = [entry for entry in files if entry["path"] not in self.left]
         self.validate, self.apply = list(validate or []), list(apply or [])
         self.marker = Marker(self.validate, self.apply)
+
+    def may_remove(self, entry: Entry) -> bool:
+        """Tell whether what stands there is ours: on record, and its content is still what was put in place."""
+        path, note = entry["path"], self.record.get(entry["path"])
+        if entry["regexp"] is not None or not os.path.lexists(path):
+            return True
+        return note is not None and (self.overwrite or not os.path.isdir(path) and same_content(read(path), note))
 
     def predict(self) -> tuple[list[Change], bool]:
         """Return what would change, and whether `apply` would run."""
@@ -145,7 +173,12 @@ class Transaction:
         def look(path: str) -> State:
             return undone.get(path) or read(path)
 
-        return [change for entry in self.files for change in changes_for(entry, look, check)]
+        lines = {} if self.overwrite else self.record
+        return [
+            change
+            for entry in self.files
+            for change in changes_for(entry, look, self.record if entry["state"] == "absent" else lines, check)
+        ]
 
     def command(self, argv: Command) -> tuple[bool, str]:
         """Run a command; return whether it succeeded and what it wrote."""
@@ -171,10 +204,7 @@ class Transaction:
     def run(self, changes: Sequence[Change]) -> bool:
         """Make the changes; return whether `apply` ran."""
         if changes:
-            directories: list[str] = []
-            for change in changes:
-                if change.after.kind != "absent":
-                    directories += [path for path in missing_directories(change.path) if path not in directories]
+            directories = directories_for(changes)
             apply_is_due = self.marker.present
             self.marker.save(changes, directories)
             try:

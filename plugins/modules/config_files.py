@@ -18,9 +18,10 @@ description:
     fails with the words of the command that refused it. A file that is not listed is never touched.
   - Each file is written beside its place, flushed to the disk and moved there in one step, so that nobody reads half a
     file.
-  - What is put in place is noted in C(/var/lib/flaskfleet/files.json), by path the SHA-256 of a file or the target of
-    a link, before it stands, so that what was made here can be told from what was not, and a change by hand later. A
-    file that somebody else owns, edited by O(files[].regexp), is not.
+  - What is put in place is noted in C(/var/lib/flaskfleet/files.json), by path the SHA-256, mode and owner of a file or
+    the target of a link, before it stands, so that what was made here can be told from what was not, and a change by
+    hand later. A directory that was made for a file is too, and goes when that leaves it empty. Of a file that
+    somebody else owns, edited by O(files[].regexp), the lines before and after are.
   - A run that was cut is undone by the next one, or, when the files were already found good, its O(apply) is caught up
     on.
 attributes:
@@ -59,7 +60,9 @@ options:
       regexp:
         description:
           - Change what this regular expression of Python matches, line by line, in a file that somebody else owns. It
-            keeps its mode and its owner. Where nothing matches there is nothing to change.
+            keeps its mode and its owner. Where nothing matches there is nothing to change. Where a line that was
+            changed is not there any more, whoever owns the file has changed it since, and it stays.
+          - With O(files[].state=absent), the lines that were changed are put back, where they still look like that.
         type: str
       replace:
         description:
@@ -73,8 +76,8 @@ options:
       state:
         description:
           - V(present) needs exactly one of O(files[].content), O(files[].link) and O(files[].regexp).
-          - V(absent) removes a file or a link that is on the record, never a directory. One that is not was made by
-            somebody else, and stays; RV(left) names it.
+          - V(absent) removes a file or a link that is on the record and still has that content, never a directory. One
+            that is not was made or changed by somebody else, and stays; RV(left) names it.
           - V(aside) moves it to O(files[].aside) and V(back) moves it back from there. Where nothing is to be moved
             nothing happens.
         type: str
@@ -104,6 +107,12 @@ options:
         again, so that the program has read what is in place.
     type: list
     elements: str
+  overwrite:
+    description:
+      - Treat what somebody else has changed since as if it had not been, remove such a file and edit such lines again.
+        Content and links of O(files) are put in place with or without this.
+    type: bool
+    default: false
   preview:
     description:
       - What a later task of this module is to do. Nothing of it is done now. RV(preview_changed) tells whether that
@@ -180,7 +189,7 @@ undo:
     - path: /etc/nginx/sites-available/hello.conf
       state: absent
 left:
-  description: The paths that were to be removed and are not on the record.
+  description: The paths that were to be removed, and are not on the record or not what it has.
   returned: success
   type: list
   elements: str
@@ -201,12 +210,20 @@ import sys
 from typing import Any
 
 from ansible_collections.flaskfleet.web.plugins.module_utils.file_entries import Entry, diff_of, entry_problem, undo_of
-from ansible_collections.flaskfleet.web.plugins.module_utils.file_record import noted, write_record
+from ansible_collections.flaskfleet.web.plugins.module_utils.file_record import during, noted, write_record
 from ansible_collections.flaskfleet.web.plugins.module_utils.file_state import ConfigError
-from ansible_collections.flaskfleet.web.plugins.module_utils.file_transaction import Command, Transaction, locked
+from ansible_collections.flaskfleet.web.plugins.module_utils.file_transaction import (
+    Command,
+    Transaction,
+    directories_for,
+    locked,
+    tidied,
+)
 
 
-def work(files: list[Entry], validate: Command, apply: Command, preview: Entry | None, check: bool) -> dict[str, Any]:
+def work(
+    files: list[Entry], validate: Command, apply: Command, overwrite: bool, preview: Entry | None, check: bool
+) -> dict[str, Any]:
     """Do all of it, and return the result for Ansible."""
     every = [*files, *(preview["files"] if preview else [])]
     problems = [f"{entry['path']} {entry_problem(entry)}" for entry in every if entry_problem(entry)]
@@ -215,22 +232,24 @@ def work(files: list[Entry], validate: Command, apply: Command, preview: Entry |
     if problems:
         raise ConfigError("The list of files is not usable: " + "; ".join(problems) + ".")
     if check:
-        transaction = Transaction(files, validate, apply)
+        transaction = Transaction(files, validate, apply, overwrite)
         changes, applied = transaction.predict()
     else:
         with locked():
-            transaction = Transaction(files, validate, apply)
+            transaction = Transaction(files, validate, apply, overwrite)
             transaction.recover()
             changes = transaction.plan()
-            after = noted(transaction.record, transaction.files)
+            after = noted(transaction.record, files, changes)
+            after.update(dict.fromkeys(directories_for(changes), "directory"))
+            both = during(transaction.record, after)
             # before anything is made: what a cut run leaves is ours too
-            write_record(transaction.record, {**transaction.record, **after})
+            write_record(transaction.record, both)
             try:
                 applied = transaction.run(changes) if changes or transaction.marker.present else False
             except ConfigError:
-                write_record({**transaction.record, **after}, transaction.record)
+                write_record(both, transaction.record)
                 raise
-            write_record({**transaction.record, **after}, after)
+            write_record(both, tidied(after, changes))
     edited_paths = {entry["path"] for entry in files if entry["regexp"] is not None}
     result: dict[str, Any] = {
         "changed": bool(changes) or applied,
@@ -238,13 +257,15 @@ def work(files: list[Entry], validate: Command, apply: Command, preview: Entry |
         "applied": applied,
         "left": transaction.left,
         "warnings": [
-            f"{path} stays: it is not on the record of what was put in place here." for path in transaction.left
+            f"{path} stays: it is not what was put in place here, by the record." for path in transaction.left
         ],
         "undo": [entry for change in changes for entry in undo_of(change, edited_paths)],
         "diff": [diff_of(change) for change in changes],
     }
     if preview:
-        result["preview_changed"] = any(Transaction(preview["files"], preview["validate"], preview["apply"]).predict())
+        result["preview_changed"] = any(
+            Transaction(preview["files"], preview["validate"], preview["apply"], overwrite).predict()
+        )
     return result
 
 

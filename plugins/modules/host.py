@@ -133,6 +133,22 @@ options:
           - Where a site can be. C(available) with a link from C(enabled), or C(alone).
         type: dict
         required: true
+  edits:
+    description:
+      - Files of others in which the role changes lines.
+    type: list
+    elements: str
+    default: []
+  tree:
+    description:
+      - The directory below which the role makes files for all apps of a host.
+    type: str
+    default: ""
+  units:
+    description:
+      - The path of the app's units, without their suffix.
+    type: str
+    default: ""
   nginx_sandbox:
     description:
       - A drop-in of C(nginx.service) that is to be tried. A short-lived unit with the settings that nginx will have at
@@ -260,6 +276,34 @@ current:
   returned: always
   type: str
   sample: 4f0c1d2e3a4b
+altered:
+  description: What is on the record of what the role made, or of the current release and made from its configuration,
+    and is not as it was left.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    path:
+      description: The path.
+      type: str
+    kind:
+      description: What stands there now, V(file), V(link), V(absent) or V(other).
+      type: str
+    text:
+      description: What it holds; none of a file that not everybody may read.
+      type: str
+    wrote:
+      description: What was written, where that is known.
+      type: str
+    standing:
+      description: Mode and owner of a file, in numbers.
+      type: str
+    release:
+      description: Whether it is a file of the current release.
+      type: bool
+    words:
+      description: What became of it.
+      type: str
 nginx_dropin:
   description: The text that the drop-in of O(nginx_sandbox) is to have. Where nginx would not start in it, or not
     serve a site, it is empty, and a warning names the paths. Where that cannot be told, it is what stands there.
@@ -276,6 +320,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from ansible_collections.flaskfleet.web.plugins.module_utils.alterations import alterations, edits_undone
 from ansible_collections.flaskfleet.web.plugins.module_utils.engine import whole
 from ansible_collections.flaskfleet.web.plugins.module_utils.nginx_config import directives
 from ansible_collections.flaskfleet.web.plugins.module_utils.nginx_sandbox import Done, configuration, judge, read
@@ -386,6 +431,20 @@ def readable(when: str) -> bool:
         return True
 
 
+def differences(params: dict[str, Any], paths: Sequence[str]) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return what somebody has changed of what the role made, and warnings about what is lost with none of it."""
+    record = recorded() if params["app"] else {}
+    found = alterations(record, paths, params["tree"], params["current"], params["units"])
+    told = [f"{item['path']} was deleted: a release puts it back" for item in found if item["kind"] == "absent"]
+    for path, lines in edits_undone(record, params["edits"]):
+        what = ", ".join(f"`{line.strip()}`" for line in lines)
+        told.append(
+            f"somebody has changed {what} in {path}, which flask_gunicorn_nginx had set. It stays as it is;"
+            " -e flask_gunicorn_nginx_overwrite=true sets it again"
+        )
+    return found, told
+
+
 def answer(params: dict[str, Any], check: bool) -> dict[str, Any]:
     """Return all that was asked."""
     packages, users, services = (params[name] for name in ("packages", "users", "services"))
@@ -402,6 +461,8 @@ def answer(params: dict[str, Any], check: bool) -> dict[str, Any]:
     have = installed(ask([*query, *packages]), bool(versions(built)["nginx"]) and NGINX in loaded(shown))
     app = [params[name] for name in ("app", "claim")]
     paths = [*params["paths"], *{site[name] for name in ("file", "read") if site}]
+    changed, told = differences(params, paths)
+    warnings += told
     return {
         "changed": False,
         "distribution": said.get("PRETTY_NAME") or said.get("ID") or "an unknown system",
@@ -420,6 +481,7 @@ def answer(params: dict[str, Any], check: bool) -> dict[str, Any]:
         "engine": whole(params["launcher"]) if params["launcher"] else "",
         "current": linked(params["current"]),
         "foreign": foreign(*app, paths, params["directories"], ask) if params["app"] else [],
+        "altered": changed,
         "nginx_dropin": dropin,
         **({"warnings": warnings} if warnings else {}),
     }

@@ -335,14 +335,14 @@ def test_a_changed_file_of_the_app(patient: Patient) -> None:
 
 
 @pytest.fixture(scope="module")
-def released_by_playbook(patient: Patient, place: Path) -> Callable[[], Played]:
+def released_by_playbook(patient: Patient, place: Path) -> Callable[..., Played]:
     """A function that runs the playbook for the release that it has made current."""
     source = patient.workshop.source(str(patient.number + 1), stylesheet=False)
     patient.next_version()
-    variables, options = {"flask_gunicorn_nginx_source": str(source)}, ["--limit", patient.host.name]
+    options = ["--limit", patient.host.name]
 
-    def run() -> Played:
-        played = play(variables, place, options=options)
+    def run(**more: object) -> Played:
+        played = play({"flask_gunicorn_nginx_source": str(source), **more}, place, options=options)
         assert played.rc == 0, played.out
         return played
 
@@ -350,13 +350,13 @@ def released_by_playbook(patient: Patient, place: Path) -> Callable[[], Played]:
     return run
 
 
-def test_a_hand_edited_unit_is_put_back_by_the_playbook(
-    patient: Patient, released_by_playbook: Callable[[], Played]
+def test_a_hand_edited_unit_is_put_back_by_a_run_that_is_told_to(
+    patient: Patient, released_by_playbook: Callable[..., Played]
 ) -> None:
     unit = f"/etc/systemd/system/{NAME}@.service"
     with patient.books.row("the unit edited by hand") as rows:
         patient.host.run(f"echo 'Environment=BY_HAND=1' >> {unit}; systemctl daemon-reload")
-        played = released_by_playbook()
+        played = released_by_playbook(flask_gunicorn_nginx_overwrite=True)
         assert played.changed("Install flaskctl") == [patient.host.name]
         assert "BY_HAND" not in patient.host.run(f"cat {unit}")
         patient.is_as_undisturbed()
@@ -364,7 +364,7 @@ def test_a_hand_edited_unit_is_put_back_by_the_playbook(
 
 
 def test_a_deleted_site_is_put_back_by_the_playbook(
-    patient: Patient, released_by_playbook: Callable[[], Played]
+    patient: Patient, released_by_playbook: Callable[..., Played]
 ) -> None:
     """To put it back nginx has to load it, and then it closes the connections that wait for a next request.
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import importlib
 import io
 import json
+import os
 import subprocess
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,6 +22,7 @@ from ansible.plugins.action import ActionBase
 # Sets up Ansible's own import of collections. That must come before the first import of a plugin: other tests in this
 # process template with the filters, and Ansible would not find them any more.
 import tests.rendering  # noqa: F401
+from tests.unit.plugins.etc_host import Host, file_record, file_transaction
 
 Answer = dict[str, Any]
 RunModule = Callable[..., Answer]
@@ -110,3 +112,15 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
         return type("Action", (Here, module.ActionModule), {})(place, arguments, **more)
 
     return make
+
+
+@pytest.fixture
+def host(tmp_path: Path, run_program: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
+    """Return a host with the files of an app in their old form."""
+    monkeypatch.setattr(file_transaction, "STATE_DIRECTORY", str(tmp_path / "run"))
+    monkeypatch.setattr(file_record, "RECORD", str(tmp_path / "lib" / "flaskfleet" / "files.json"))
+    monkeypatch.setattr(os, "fsync", lambda handle: None)
+    host = Host(tmp_path, run_program)
+    monkeypatch.setattr(file_transaction.Transaction, "command", lambda self, argv: host.command(argv))
+    yield host
+    assert not list(tmp_path.rglob("*.flaskfleet-new")), "a file that was being written is left"

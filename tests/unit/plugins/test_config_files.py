@@ -2,119 +2,17 @@
 
 from __future__ import annotations
 
-import grp
-import hashlib
-import json
 import os
-import pwd
-import shutil
 import stat
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from ansible_collections.flaskfleet.web.plugins.module_utils import file_record, file_transaction
+from ansible_collections.flaskfleet.web.plugins.module_utils import file_transaction
 from ansible_collections.flaskfleet.web.plugins.modules import config_files
 
-Answer = dict[str, Any]
-OLD, NEW, BAD = "old\n", "new\n", "bad\n"
-REAL_COMMAND = file_transaction.Transaction.command
-USER = pwd.getpwuid(os.geteuid()).pw_name
-GROUP = grp.getgrgid(os.getegid()).gr_name
-LONG_AGO = 1_000_000_000_000_000_000  # in nanoseconds
-
-
-class Cut(BaseException):
-    """A run that ends at once, as by SIGKILL: nothing catches this."""
-
-
-class Host:
-    """A directory as /etc, a validator that refuses `bad`, and a program that reads the files when it is told to."""
-
-    def __init__(self, root: Path, run_program: Callable[..., Answer]) -> None:
-        self.etc = root / "etc"
-        self.site = self.etc / "available" / "hello.conf"
-        self.enabled = self.etc / "enabled" / "hello.conf"
-        self.default = self.etc / "enabled" / "default"
-        self.kept = self.etc / "available" / "default.kept"
-        self.main = self.etc / "main.conf"
-        self.running = root / "running"
-        self.log: list[str] = []
-        self.apply_works: Callable[[], bool] = lambda: True
-        self.run_program = run_program
-        for path in (self.site, self.enabled):
-            path.parent.mkdir(parents=True)
-        self.site.write_text(OLD)
-        self.site.chmod(0o640)
-        self.main.write_text("a 1;\n    connections 768;\nb 2;\n")
-        self.default.symlink_to("../available/default")
-        self.foreign = self.etc / "enabled" / "other.conf"
-        self.foreign.write_text("somebody else's\n")
-        for path in self.etc.rglob("*"):
-            os.utime(path, ns=(LONG_AGO, LONG_AGO), follow_symlinks=False)
-
-    def run(self, content: str = NEW, check: bool = False, **more: Any) -> Answer:
-        """Run the module with the set of files that the role has for a site."""
-        arguments = {
-            "files": [
-                {"path": str(self.main), "regexp": r"^(\s*connections)\s+\d+;", "replace": r"\1 8192;"},
-                {"path": str(self.default), "aside": str(self.kept), "state": "aside"},
-                {"path": str(self.site), "content": content},
-                {"path": str(self.enabled), "link": "../available/hello.conf"},
-                {"path": str(self.etc / "deep" / "er" / "x.conf"), "content": "x\n", "mode": "0600"},
-                {"path": str(self.etc / "gone" / "y.conf"), "state": "absent"},
-            ],
-            "validate": ["check-all", "-t"],
-            "apply": ["reload-all"],
-            **more,
-        }
-        return self.run_program(config_files, arguments, check=check)
-
-    def tree(self, times: bool = True, root: Path | None = None) -> dict[str, tuple[Any, ...]]:
-        """Return everything below /etc: kind, mode, owner, content, and when it was written."""
-        root = root or self.etc
-        found: dict[str, tuple[Any, ...]] = {}
-        for path in sorted(root.rglob("*")):
-            status = path.lstat()
-            held = os.readlink(path) if path.is_symlink() else path.read_bytes() if path.is_file() else None
-            when = status.st_mtime_ns if times and path.is_file() and not path.is_symlink() else None
-            found[str(path.relative_to(root))] = (status.st_mode, status.st_uid, status.st_gid, held, when)
-        return found
-
-    def command(self, argv: Sequence[str]) -> tuple[bool, str]:
-        """Stand in for the commands: the first refuses `bad`, the second has the program read what is in place."""
-        self.log.append(argv[0])
-        if argv[0] == "check-all":
-            bad = [path for path in sorted(self.etc.rglob("*")) if path.is_file() and path.read_bytes() == BAD.encode()]
-            return not bad, f"bad in {bad[0]}, line 1" if bad else ""
-        if self.apply_works():
-            shutil.rmtree(self.running, ignore_errors=True)
-            shutil.copytree(self.etc, self.running, symlinks=True)
-            return True, ""
-        return False, "cannot reload"
-
-    def calls(self) -> list[str]:
-        """Return the commands that ran since the last time."""
-        found, self.log = self.log, []
-        return found
-
-    def markers(self) -> list[Path]:
-        """Return what cut runs have left."""
-        return list(Path(file_transaction.STATE_DIRECTORY).glob("*.json"))
-
-
-@pytest.fixture
-def host(tmp_path: Path, run_program: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
-    """Return a host with the files of an app in their old form."""
-    monkeypatch.setattr(file_transaction, "STATE_DIRECTORY", str(tmp_path / "run"))
-    monkeypatch.setattr(file_record, "RECORD", str(tmp_path / "lib" / "flaskfleet" / "files.json"))
-    monkeypatch.setattr(os, "fsync", lambda handle: None)
-    host = Host(tmp_path, run_program)
-    monkeypatch.setattr(file_transaction.Transaction, "command", lambda self, argv: host.command(argv))
-    yield host
-    assert not list(tmp_path.rglob("*.flaskfleet-new")), "a file that was being written is left"
+from tests.unit.plugins.etc_host import BAD, GROUP, NEW, OLD, REAL_COMMAND, USER, Answer, Cut, Host
 
 
 def test_the_whole_set_is_put_in_place_checked_and_applied_once(host: Host) -> None:
@@ -139,7 +37,7 @@ def test_what_it_returns_puts_everything_back_but_the_files_of_others(host: Host
     host.run(files=undo)
     changed = {path for path, held in host.tree(times=False).items() if before.get(path) != held}
     # what waits aside is on no record, and no content to go by
-    assert changed == {"main.conf", "deep", "deep/er", "available/default.kept"}
+    assert changed == {"main.conf", "available/default.kept"}
     assert stat.S_IMODE(host.site.stat().st_mode) == 0o640
     assert host.run(check=True)["undo"] != []
 
@@ -530,73 +428,3 @@ def test_a_preview_knows_of_a_run_that_was_cut_before_it_was_applied(host: Host)
 def test_a_preview_of_the_same_path_is_refused(host: Host) -> None:
     same = [{"path": str(host.site), "content": NEW}]
     assert "is listed twice" in host.run(files=same, preview={"files": same})["msg"]
-
-
-# what is noted
-
-
-def record(host: Host) -> dict[str, str] | None:
-    path = Path(file_record.RECORD)
-    return dict(json.loads(path.read_text())) if path.exists() else None
-
-
-def test_what_was_put_in_place_is_noted_and_what_was_removed_is_not(host: Host) -> None:
-    assert not host.run(check=True).get("failed") and record(host) is None
-    host.run()
-    deep = str(host.etc / "deep" / "er" / "x.conf")
-    assert record(host) == {
-        str(host.site): hashlib.sha256(NEW.encode()).hexdigest(),
-        str(host.enabled): "-> ../available/hello.conf",
-        deep: hashlib.sha256(b"x\n").hexdigest(),
-    }, "a file of somebody else, edited, is not"
-    mode = Path(file_record.RECORD).stat().st_mode
-    assert mode & 0o777 == 0o644
-    before = Path(file_record.RECORD).stat().st_ino
-    assert host.run()["changed"] is False and Path(file_record.RECORD).stat().st_ino == before
-    host.run(files=[{"path": str(host.site), "state": "absent"}, {"path": str(host.enabled), "state": "absent"}])
-    assert record(host) == {deep: hashlib.sha256(b"x\n").hexdigest()}
-    host.run(files=[{"path": deep, "state": "absent"}])
-    assert record(host) is None and not Path(file_record.RECORD).parent.exists()
-
-
-def test_a_set_that_was_put_back_is_not_noted(host: Host) -> None:
-    host.run()
-    before = record(host)
-    assert host.run(content=BAD)["failed"] and record(host) == before
-
-
-def test_what_a_cut_run_has_made_is_on_record_already(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else the next run would take its own files for somebody else's."""
-    host.run(OLD)
-    noted = record(host) or {}
-    with monkeypatch.context() as patch:
-        patch.setattr(file_transaction.Transaction, "run", lambda *arguments: (_ for _ in ()).throw(Cut))
-        with pytest.raises(Cut):
-            host.run(
-                files=[{"path": str(host.etc / "new"), "content": "x"}, {"path": str(host.site), "state": "absent"}]
-            )
-    assert record(host) == {**noted, str(host.etc / "new"): hashlib.sha256(b"x").hexdigest()}
-
-
-def test_a_refused_run_leaves_the_record_as_it_was(host: Host) -> None:
-    host.run(OLD)
-    noted = record(host)
-    assert host.run(BAD)["failed"]
-    assert record(host) == noted
-
-
-@pytest.mark.parametrize("content", ["{", "[]"])
-def test_a_damaged_record_is_refused_for_it_says_what_is_ours(host: Host, content: str) -> None:
-    Path(file_record.RECORD).parent.mkdir(parents=True)
-    Path(file_record.RECORD).write_text(content)
-    before = host.tree()
-    assert "is damaged" in host.run()["msg"]
-    assert host.tree() == before
-
-
-def test_a_file_that_is_not_on_record_is_not_removed_and_named(host: Host) -> None:
-    before = host.tree()
-    for check in (True, False):
-        answer = host.run(files=[{"path": str(host.foreign), "state": "absent"}], check=check)
-        assert (answer["changed"], answer["left"]) == (False, [str(host.foreign)])
-    assert host.tree() == before

@@ -5,6 +5,7 @@ flaskctl has the Python of a host and no Ansible, so it cannot read the role's f
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import json
 import re
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 from ansible_collections.flaskfleet.web.plugins.action import flaskctl as action
 from ansible_collections.flaskfleet.web.plugins.filter.problems import problems
-from ansible_collections.flaskfleet.web.plugins.module_utils import file_record
+from ansible_collections.flaskfleet.web.plugins.module_utils import alterations, file_record, file_state
 from ansible_collections.flaskfleet.web.plugins.plugin_utils import spec
 from ansible_collections.flaskfleet.web.plugins.plugin_utils.refusals import app as refusals
 
@@ -112,6 +113,42 @@ def test_no_value_passes_the_role_that_flaskctl_refuses(variable: str, field: st
 @pytest.mark.parametrize("size", [128 * 1024 - len("NAME=") - less for less in range(3)])
 def test_both_take_an_environment_variable_up_to_the_same_length(size: int) -> None:
     assert role_takes(env={"NAME": "x" * size}) == flaskctl_takes(environment={"NAME": "x" * size})
+
+
+# files of a release, and how the record has a file
+
+
+def test_preflight_and_flaskctl_expect_the_same_files_of_a_release(host: FakeHost) -> None:
+    given = {
+        "gunicorn_conf": "workers = 2\n",
+        "environment": {"A": "b", "QUOTED": 'a"b\\c$d`e\nf'},
+        "credentials": {"K.1": "v", "J": "w"},
+        "processes": {"worker": {"service": "[Service]\nExecStart=x\n"}, "job": {"service": "y", "timer": "z"}},
+    }
+    release, config = "0123456789ab", flaskctl.parse_config(json.dumps(given))
+    app, home = flaskctl.App(host, "hello"), host.root / f"srv/hello/releases/{release}"
+    home.mkdir(parents=True)
+    (home / "config.json").write_text(json.dumps(dataclasses.asdict(config)))
+    expected = {str(home / name): file for name, file in flaskctl.release_files(config).items()}
+    expected |= {str(path): file for path, file in flaskctl.unit_files(app, release, config).items()}
+    found = alterations.release_files(str(home), str(host.root / "etc/systemd/system/hello"))
+    # on a host the root is /
+    assert {path: (text.replace(str(host.root), ""), mode) for path, (text, mode) in found.items()} == expected
+    assert len(expected) == 10
+
+
+def test_config_files_and_flaskctl_note_a_file_alike(tmp_path: Path) -> None:
+    file, link = tmp_path / "file", tmp_path / "link"
+    file.write_text("text")
+    link.symlink_to("a b")
+    for mode in (0o644, 0o4711, 0o600):
+        file.chmod(mode)
+        assert flaskctl.fingerprint(file) == file_state.read(str(file)).note() != ""
+    assert flaskctl.fingerprint(link) == file_state.read(str(link)).note() == "-> a b"
+    assert flaskctl.fingerprint(tmp_path / "none") == file_state.State().note() == ""
+    noted = flaskctl.fingerprint(file)
+    for text in (noted, f"x\n{noted}", noted.split(" ")[0], "x", "", noted.replace("0600", "0644")):
+        assert flaskctl.as_noted(file, text) is file_state.as_noted(file_state.read(str(file)), text), text
 
 
 # defaults

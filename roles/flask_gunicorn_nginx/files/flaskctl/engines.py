@@ -22,8 +22,8 @@ def prune_engines(app: App) -> None:
 
 
 def forget_engines(app: App, directories: list[str]) -> None:
-    """Take what stands in these directories out of the record."""
+    """Take these directories and what stands in them out of the record."""
     with recorded(app) as record:
         for name in list(record):
-            if name.startswith(tuple(f"{directory}/" for directory in directories)):
+            if f"{name}/".startswith(tuple(f"{directory}/" for directory in directories)):
                 del record[name]

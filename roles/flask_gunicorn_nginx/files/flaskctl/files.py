@@ -148,8 +148,17 @@ def differs(path: Path, text: str, mode: int) -> bool:
 
 
 def fingerprint(path: Path) -> str:
-    """Return what stands at a path as the role notes it."""
+    """Return what stands at a path as the role notes it: SHA-256, mode and owner of a file, or where a link leads."""
     try:
-        return f"-> {os.readlink(path)}" if path.is_symlink() else file_sha256(path)
+        if path.is_symlink():
+            return f"-> {os.readlink(path)}"
+        stat = path.stat()
+        return f"{file_sha256(path)} {stat.st_mode & 0o7777:04o} {stat.st_uid}:{stat.st_gid}"
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return ""
+
+
+def as_noted(path: Path, note: str) -> bool:
+    """Whether a path is as the role noted it: two lines where a run was cut, no mode and owner by an older role."""
+    now, lines = fingerprint(path), note.splitlines()
+    return bool(now) and (now in lines or now.split(" ")[0] in lines)

@@ -15,7 +15,8 @@ WEB = "web"  # what the web server is called beside the app's processes; their u
 LAUNCHER = "/usr/local/bin/flaskctl"
 ENGINES = "/usr/local/lib/flaskctl"  # one directory for each version that is in use
 SETTINGS = "/etc/flaskctl"
-# what the role made: by path the fingerprint of a file or a link, "directory"; by `user NAME` the account's ids
+# what the role made: by path the fingerprint of a file or a link, "directory"; by `user NAME` the account's ids;
+# by `line PATH` the lines before and after that it changed in a file of somebody else
 RECORD = "/var/lib/flaskfleet/files.json"
 RECORD_LOCK = "/run/flaskfleet/config_files.lock"
 UNITS = "/etc/systemd/system"

@@ -121,11 +121,17 @@ def remove_account(app: App) -> None:
 
 
 def forget(app: App, gone: Iterable[Path], account: bool) -> None:
-    """Take what was removed out of the record; what was kept for the data that stays is still ours."""
+    """Take what was removed, or left as somebody's, out of the record; what was kept for the data is still ours."""
+    directories = [app.settings_file.parent, app.audit_file.parent]
+    for directory in directories:
+        with contextlib.suppress(OSError):  # other apps have theirs there
+            directory.rmdir()
     with recorded(app) as record:
-        for path in [*gone, app.settings_file]:
+        for path in [*gone, app.settings_file, *directories]:
             if not os.path.lexists(path):
                 record.pop(recorded_name(app, path), None)
+        for unit in own_units(app):
+            record.pop(recorded_name(app, unit), None)
         record.pop(f"user {app.name}", None)
         if account:
             record[f"user {app.name}"] = str(app.host.account(app.name))
@@ -140,11 +146,15 @@ def made_by_us(app: App, record: Mapping[str, str]) -> list[Path]:
     found += [path for path in app.base.glob(".*.new")]
     found += [path for path in app.units_dir.glob(f"{app.name}[.@]*") if is_release_unit(app, path.name)]
     found += [path for path in app.passing_units_dir.glob(app.standby_unit("*"))]
-    units = [app.units_dir / unit for unit in (app.socket, app.service, app.unit(""))]
-    found += [path for path in units if as_recorded(app, path, record)]
+    found += [path for path in own_units(app) if as_recorded(app, path, record)]
     found += [app.audit_file]
     found += [app.settings_file] if recorded_name(app, app.settings_file) in record else []
     return [path for path in found if os.path.lexists(path)]
+
+
+def own_units(app: App) -> list[Path]:
+    """Return the units that the role writes for the app, beside those of releases."""
+    return [app.units_dir / unit for unit in (app.socket, app.service, app.unit(""))]
 
 
 def left_alone(app: App, record: Mapping[str, str]) -> list[str]:
@@ -155,7 +165,9 @@ def left_alone(app: App, record: Mapping[str, str]) -> list[str]:
 
 
 def as_recorded(app: App, path: Path, record: Mapping[str, str]) -> bool:
-    return record.get(recorded_name(app, path)) == fingerprint(path)
+    """Whether a unit holds what the role wrote: with it nothing of anybody else goes."""
+    now = fingerprint(path).split(" ")[0]
+    return now in [line.split(" ")[0] for line in record.get(recorded_name(app, path), "").splitlines()]
 
 
 def is_release_unit(app: App, name: str) -> bool:

@@ -11,7 +11,7 @@ from flaskctl import Json
 from flaskctl.app import App, apps
 from flaskctl.damage import find_damage
 from flaskctl.errors import Refused
-from flaskctl.files import fingerprint, read_json, read_text
+from flaskctl.files import as_noted, read_json, read_text
 from flaskctl.host import Units
 from flaskctl.instances import standbys
 from flaskctl.lock import busy_message, lock_holder, lock_text
@@ -129,9 +129,9 @@ def recorded_drift(app: App) -> list[str]:
     for name, wanted in sorted((read_json(app.record_file) or {}).items()):
         if name.startswith("user "):
             found += [name] if name == f"user {app.name}" and str(app.host.account(app.name)) != wanted else []
-        elif wanted != "directory":
+        elif name.startswith("/") and wanted != "directory":
             with contextlib.suppress(PermissionError):
-                found += [name] if belongs(name, others) and fingerprint(app.at(name)) != wanted else []
+                found += [name] if belongs(name, others) and not as_noted(app.at(name), wanted) else []
     return found
 
 
