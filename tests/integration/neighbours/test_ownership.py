@@ -1,4 +1,4 @@
-"""Nothing is taken over or removed that the role did not make, whatever its name."""
+"""Nothing is taken over or removed that the role did not make, whatever its name: molecule/neighbours/everybody.sh."""
 
 from __future__ import annotations
 
@@ -8,24 +8,6 @@ from tests.integration.asking import Site
 from tests.integration.neighbours.conftest import Deploy
 from tests.rendering import REPOSITORY
 
-# what tutorials make by hand for a service, what a vendor's package makes, and a person
-HAND_MADE = """
-set -e
-useradd -m -s /bin/bash shop
-install -d -o shop -g shop /srv/shop /srv/shop/uploads
-echo customer-data > /srv/shop/uploads/invoice.pdf
-printf '[Service]\\nUser=shop\\nExecStart=/bin/sleep 86400\\n' > /etc/systemd/system/shop.service
-printf 'server { listen 127.0.0.1:8099; server_name shop.test; }\\n' > /etc/nginx/sites-available/shop.conf
-groupadd --system ledger
-useradd --system --home-dir /opt/vendor --shell /usr/sbin/nologin vendor
-install -d /var/lib/ledger && echo 1 > /var/lib/ledger/book
-mkdir -p /etc/systemd/system/audit.service.d
-printf '[Service]\\nNice=5\\n' > /etc/systemd/system/audit.service.d/local.conf
-useradd -m -s /bin/bash webmaster
-install -d -o webmaster -m 700 /home/webmaster/.ssh
-echo 'ssh-ed25519 AAAA' > /home/webmaster/.ssh/authorized_keys
-systemctl daemon-reload
-"""
 SOURCE = str(REPOSITORY / "files/app")
 NAMES = {
     "shop": [
@@ -50,7 +32,6 @@ getent passwd; getent group; getent shadow; systemctl list-unit-files --no-legen
 
 @pytest.fixture(scope="module")
 def theirs(site: Site) -> str:
-    site.root(HAND_MADE)
     return site.root(MANIFEST)
 
 
