@@ -78,6 +78,7 @@ ln -s ../sites-available/fritz ../sites-available/gerda /etc/nginx/sites-enabled
 
 systemctl daemon-reload
 systemctl enable --now address.service apache2.service
+systemctl disable --now apache-htcacheclean.service
 systemctl restart nginx.service
 
 # gone, as every older server has one

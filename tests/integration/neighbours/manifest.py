@@ -28,6 +28,7 @@ PASSING = [
     "/var/cache",
     "/srv/cache",
     "/home/anna/logs",
+    "/var/lib/nginx",
 ]
 PASSING += ["/var/lib/systemd", "/var/lib/apt/periodic", "/var/lib/logrotate", "/etc/hosts", "/etc/hostname"]
 PASSING += ["/etc/resolv.conf", "/root/.ansible", "/etc/.pwd.lock"]
