@@ -81,11 +81,17 @@ def accounts() -> dict[str, str]:
 
 
 def units() -> dict[str, str]:
-    """Which unit files there are with their state, and which services, sockets and timers are up."""
+    """Which unit files there are with their state, and which services, sockets and timers are up.
+
+    What runs once and exits is none of that: some do only at a first boot.
+    """
     known = [line.split() for line in said("systemctl", "list-unit-files", "--no-legend", "--plain")]
     kinds = "--type=service,socket,timer"
     up = [line.split() for line in said("systemctl", "list-units", "--no-legend", "--plain", "--state=active", kinds)]
-    return {**{words[0]: words[1] for words in known}, **{f"{words[0]} is": words[3] for words in up}}
+    return {
+        **{words[0]: words[1] for words in known},
+        **{f"{words[0]} is": words[3] for words in up if words[3] != "exited"},
+    }
 
 
 def owners() -> dict[str, str]:
