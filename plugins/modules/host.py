@@ -431,10 +431,10 @@ def readable(when: str) -> bool:
         return True
 
 
-def differences(params: dict[str, Any], paths: Sequence[str]) -> tuple[list[dict[str, Any]], list[str]]:
+def differences(params: dict[str, Any]) -> tuple[list[dict[str, Any]], list[str]]:
     """Return what somebody has changed of what the role made, and warnings about what is lost with none of it."""
     record = recorded() if params["app"] else {}
-    found = alterations(record, paths, params["tree"], params["current"], params["units"])
+    found = alterations(record, params["paths"], params["tree"], params["current"], params["units"])
     told = [f"{item['path']} was deleted: a release puts it back" for item in found if item["kind"] == "absent"]
     for path, lines in edits_undone(record, params["edits"]):
         what = ", ".join(f"`{line.strip()}`" for line in lines)
@@ -461,7 +461,7 @@ def answer(params: dict[str, Any], check: bool) -> dict[str, Any]:
     have = installed(ask([*query, *packages]), bool(versions(built)["nginx"]) and NGINX in loaded(shown))
     app = [params[name] for name in ("app", "claim")]
     paths = [*params["paths"], *{site[name] for name in ("file", "read") if site}]
-    changed, told = differences(params, paths)
+    changed, told = differences({**params, "paths": paths})
     warnings += told
     return {
         "changed": False,

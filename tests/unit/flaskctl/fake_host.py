@@ -103,18 +103,8 @@ class FakeHost(Host):
         done = flaskctl.Done
         if argv[0] == "systemctl":
             return self.run_systemctl(argv[1], argv[2:])
-        if argv == ["journalctl", "--sync"]:
-            self.journal_synced = True
-            return done(0)
-        if argv[0] == "journalctl" and "short-unix" in argv:
-            return done(0, self.said)
         if argv[0] == "journalctl":
-            if argv[-2] == "-u":
-                return done(0, f"{argv[-1]}: Main process exited, code=exited, status=3\n")
-            if argv[-1].startswith("_SYSTEMD_UNIT=") and not self.journal_synced:
-                return done(0)
-            match = re.search(r"(?:@|try-|twin-)(\w+)\.service", " ".join(argv))
-            return done(0, TRACEBACK.replace("{id}", match.group(1)) if match else "", "")
+            return done(0, self.journal_says(argv))
         if argv[0] == "systemd-run":
             return self.run_systemd_run(argv)
         if argv == ["nginx", "-T"]:
@@ -133,6 +123,20 @@ class FakeHost(Host):
         if argv[0].endswith("/bin/python"):
             return self.run_python(argv)
         return done(127, "", f"{argv[0]} is not installed")
+
+    def journal_says(self, argv: Sequence[str]) -> str:
+        """Return what the journal has: what a broken release said, once it has been synced."""
+        if argv[1] == "--sync":
+            self.journal_synced = True
+            return ""
+        if "short-unix" in argv:
+            return self.said
+        if argv[-2] == "-u":
+            return f"{argv[-1]}: Main process exited, code=exited, status=3\n"
+        match = re.search(r"(?:@|try-|twin-)(\w+)\.service", " ".join(argv))
+        if not match or argv[-1].startswith("_SYSTEMD_UNIT=") and not self.journal_synced:
+            return ""
+        return TRACEBACK.replace("{id}", match.group(1))
 
     def run_systemd_run(self, argv: Sequence[str]) -> Any:
         """Start a transient service: one that is broken fails as it would by `systemctl start`."""
