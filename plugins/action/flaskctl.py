@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.common.text.converters import to_bytes
-from ansible_collections.flaskfleet.web.plugins.lookup.holder import taken_over
+from ansible_collections.flaskfleet.web.plugins.lookup.holder import taken_over, user
 from ansible_collections.flaskfleet.web.plugins.module_utils.source import mask
 from ansible_collections.flaskfleet.web.plugins.plugin_utils.piped import NOT_FOUND, PipedAction
 
@@ -101,7 +101,8 @@ class ActionModule(PipedAction):  # type: ignore[misc]
         # a line, because the archive may follow it
         line = to_bytes(config).replace(b"\n", b" ") + b"\n" if params["command"] == "stage" else b""
         data = line + (content or b"") or b"\n"
-        done = self.call([FLASKCTL, *arguments(params, dry_run)], data)
+        # who did it is who runs the playbook, not whom the host lets in
+        done = self.call(["env", f"FLASKCTL_BY={user()}", FLASKCTL, *arguments(params, dry_run)], data)
         if done.code == NOT_FOUND:
             return without_flaskctl(params, dry_run)
         result = understood(*done)
@@ -187,6 +188,7 @@ def without_flaskctl(params: Json, dry_run: bool) -> Json:
         "current": None,
         "previous": None,
         "active": [],
+        "lacks": [],
         "staged": False,
         "tried": False,
         "verified": False,

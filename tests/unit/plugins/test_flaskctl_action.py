@@ -121,6 +121,13 @@ def test_each_command_is_asked_for_in_flaskctls_own_words(
     assert engine.argv() == ["--json", "--dry-run", *argv[1:]]
 
 
+def test_flaskctl_is_told_who_runs_the_playbook(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flaskctl, "user", lambda: "ada lovelace")
+    action = engine.action(command="maintenance", mode="on")
+    action.run()
+    assert "env 'FLASKCTL_BY=ada lovelace' " in action.commands[0]
+
+
 def test_the_configuration_goes_to_standard_input_byte_for_byte_and_nowhere_else(engine: Engine) -> None:
     config = json.dumps({"environment": {"TOKEN": "s3cr3t\n\\ü'\"", "DEBUG": "1"}}, ensure_ascii=False)
     engine.answers({"command": "stage", "changed": True, "msg": "staged 1 release", "id": "1"})
