@@ -55,7 +55,7 @@ FACTS = ("contact", "status", "locked", "installed", "staged", "proxied", "switc
 
 SEEN = (
     *("current", "previous", "workers", "certificate_days", "restart_pending", "drift", "failed_units"),
-    *("drained", "maintenance", "lease", "since"),
+    *("drained", "maintenance", "lease", "since", "units", "processes", "lacks", "ignored"),
 )
 
 Row = dict[str, Any]
@@ -99,7 +99,7 @@ def row(host: str, here: bool, known: Known, first: str = "contact") -> Row:
     elif failed:
         result, after = "failed", new if switched else before
     elif switched:
-        result, after = "released", new
+        result, after = "released" if new != before else "put right", new
     elif not staged:
         result = "not reached"
     elif new == before:

@@ -215,7 +215,8 @@ def undo(known: Known, goal: str, stays: Sequence[str]) -> Json:
     current = known["staged"].get("current") or ""
     units = files_before(known["installed"], stays) if goal == "activate" else []
     site = files_before(known["proxied"], ()) if goal == "activate" else []
-    release = current if moved(known) else ""
+    # what was only put right stays so
+    release = current if moved(known) and current != known["staged"].get("id") else ""
     if not (units or site or release):
         return {}
     return {"units": units, "site": site, "release": release, "verify": bool(current and not release)}

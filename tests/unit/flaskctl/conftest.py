@@ -46,6 +46,7 @@ def host(tmp_path: Path) -> FakeHost:
     host.accounts["hello"] = flaskctl.Account(990, 990, "/nonexistent", "/usr/sbin/nologin")
     host.set_unit("hello.socket", ActiveState="active", UnitFileState="enabled")
     host.set_unit("hello.service", ActiveState="inactive", UnitFileState="enabled")
+    host.set_unit("nginx.service", ActiveState="active", UnitFileState="enabled")
     return host
 
 

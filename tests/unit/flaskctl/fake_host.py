@@ -56,6 +56,8 @@ class FakeHost(Host):
         self.mounts: list[str] = []
         self.bad_units: set[str] = set()  # with a setting that systemd refuses
         self.stubborn: set[str] = set()  # do not stop, whatever they are told
+        self.unknown: set[str] = set()  # directives that this systemd does not know
+        self.complained: list[Json] = []  # of units, in the journal
         self.calendars = {"daily", "*:*:0/5"}  # what systemd can read
         self.installed = ""
         self.said = ""  # what the units of a release wrote to the journal, in the format short-unix
@@ -111,6 +113,8 @@ class FakeHost(Host):
             return done(0 if self.nginx_says else 1, self.nginx_says)
         if argv[0] == "userdel":
             return done(0 if self.accounts.pop(argv[1], None) else 6)
+        if argv[:2] == ["systemd-analyze", "verify"]:
+            return self.verify(argv[3:])
         if argv[:2] == ["systemd-analyze", "calendar"]:
             return done(0 if argv[-1] in self.calendars else 1, "", f"Failed to parse calendar {argv[-1]!r}")
         if argv[1:3] == ["-m", "venv"]:
@@ -131,12 +135,31 @@ class FakeHost(Host):
             return ""
         if "short-unix" in argv:
             return self.said
+        if "json" in argv:
+            units = {word.partition("=")[2] for word in argv if word.startswith("UNIT=")}
+            said = [entry for entry in self.complained if entry["UNIT"] in units and self.root_user]
+            return "".join(f"{json.dumps(entry)}\n" for entry in said)
         if argv[-2] == "-u":
             return f"{argv[-1]}: Main process exited, code=exited, status=3\n"
         match = re.search(r"(?:@|try-|twin-)(\w+)\.service", " ".join(argv))
         if not match or argv[-1].startswith("_SYSTEMD_UNIT=") and not self.journal_synced:
             return ""
         return TRACEBACK.replace("{id}", match.group(1))
+
+    def verify(self, paths: Sequence[str]) -> Any:
+        """Read unit files as systemd-analyze does, drop-ins too; its exit code is of other things."""
+        said = []
+        for path in [Path(name) for name in paths]:
+            for file in [path, *sorted(path.parent.glob(f"{path.name}.d/*.conf"))]:
+                for number, line in enumerate(file.read_text().splitlines(), 1):
+                    key, _, value = (part.strip() for part in line.partition("="))
+                    if key in self.unknown:
+                        said.append(f"{file}:{number}: Unknown key '{key}' in section [Service], ignoring.")
+                    elif value == "maybe":
+                        said.append(f"{file}:{number}: Failed to parse boolean value, ignoring: {value}")
+            said.append(f"{path.name}: Command /nowhere is not executable: No such file or directory")
+        said.append("/etc/systemd/system/other.service:3: Unknown key 'Foo' in section [Service], ignoring.")
+        return flaskctl.Done(1, "", "\n".join(said))
 
     def run_systemd_run(self, argv: Sequence[str]) -> Any:
         """Start a transient service: one that is broken fails as it would by `systemctl start`."""
@@ -179,9 +202,13 @@ class FakeHost(Host):
             return flaskctl.Done(0, f"systemd {self.systemd} ({self.systemd}.1-1)\n")
         if verb == "show":
             return self.show_units(names, words[0].partition("=")[2].split(","))
-        if verb == "disable":
+        if verb in ("enable", "disable"):
             for name in names:
-                self.set_unit(name, UnitFileState="disabled", ActiveState=self.state_of(name))
+                self.set_unit(name, UnitFileState=f"{verb}d", ActiveState=self.state_of(name))
+        if verb == "daemon-reload":
+            for name, unit in self.units.items():
+                if unit.get("NeedDaemonReload") == "yes":
+                    self.units[name] = {**unit, "NeedDaemonReload": "no"}
         if verb == "reset-failed":
             return self.reset(names)
         if verb in ("start", "stop", "restart"):

@@ -24,6 +24,7 @@ UNIT_PROPERTIES = {
 SYSTEMCTL = {
     "daemon-reload": (set(), None),
     "disable": (set(), UNIT),
+    "enable": (set(), UNIT),
     "reset-failed": (set(), (UNIT, RESET_PATTERN)),
     "restart": (set(), UNIT),
     "show": ({"--property"}, (UNIT, PATTERN)),
@@ -43,6 +44,7 @@ SERVICE_PROPERTIES = {
 JOURNALCTL = (
     *(r"--no-pager", r"-q", r"-o (?:cat|short-unix)", r"--since=@\d+\.\d{6}", r"_SYSTEMD_UNIT=\S+", r"-u \S+"),
     *(r"--lines=\d+", r"--unit=\S+", r"--output=short-iso", r"--follow", r"--sync"),
+    *(r"-o json", r"-b", r"MESSAGE_ID=[0-9a-f]{32}", r"UNIT=\S+"),
 )
 PIP = (
     *(r"install(?: --require-hashes)?(?: --no-deps)? -r \S+", r"install \S+", r"uninstall -y(?: \S+)*", r"check"),
@@ -145,13 +147,20 @@ def exactly(*form: str) -> Callable[[Sequence[str], int], None]:
     return checks
 
 
+def systemd_analyze(argv: Sequence[str], systemd: int) -> None:
+    files = argv[3:]
+    verifies = list(argv[1:3]) == ["verify", "--man=no"] and files
+    if not verifies or not all(path.startswith("/") and UNIT.match(path.rpartition("/")[2]) for path in files):
+        exactly("systemd-analyze", "calendar", "--", ".+")(argv, systemd)
+
+
 CHECKS: Mapping[str, Callable[[Sequence[str], int], None]] = {
     "systemctl": systemctl,
     "journalctl": journalctl,
     "systemd-run": systemd_run,
     "python": python,
     "venv": exactly(r"\S+", "-m", "venv", r"/\S+"),
-    "systemd-analyze": exactly("systemd-analyze", "calendar", "--", ".+"),
+    "systemd-analyze": systemd_analyze,
     "userdel": exactly("userdel", "[a-z][a-z0-9-]*"),
     "nginx": exactly("nginx", "-T"),
     "ss": exactly("ss", "-Hltnp", r"sport = :\d+"),

@@ -91,7 +91,7 @@ def test_stage_answers_all_that_the_role_asks_for(host: FakeHost, stage: Stage) 
     assert answer == {
         "app": "hello", "command": "stage", "changed": False, "id": release, "current": None, "previous": None,
         "active": [], "socket": {"active": True, "enabled": True, "stale": False}, "service": {"enabled": True},
-        "staged": True, "tried": False, "lease": None, "verified": False, "archive_needed": False, "repairs": [],
+        "staged": True, "tried": False, "lease": None, "verified": False, "archive_needed": False, "repairs": [], "lacks": [],
         "releases": [release],
         "python": "3.11", "venv": {"key": answer["venv"]["key"], "built": False}, "msg": f"{release} is staged",
         "warnings": [],
@@ -519,8 +519,8 @@ def test_stage_says_whether_the_release_serves_already_and_answers(host: FakeHos
 def test_a_closed_socket_is_opened_first_but_not_under_a_release_that_runs(host: FakeHost, stage: Stage) -> None:
     one, two = stage("v1"), stage("v2")
     host.set_unit("hello.socket", ActiveState="inactive")
-    answer = call(host, "hello", "activate", one, "--json").json
-    assert answer["repairs"] == ["started hello.socket: it is not active"]
+    assert call(host, "hello", "activate", one, "--json").json["repairs"] == [], "before the first release it is closed"
+    assert host.units["hello.socket"]["ActiveState"] == "active"
     host.set_unit("hello.socket", ActiveState="failed")
     result = call(host, "hello", "activate", two)
     assert (
@@ -618,7 +618,7 @@ def test_a_bad_worker_refuses_the_release_before_its_web_part_can_answer(
     result = call(host, "hello", "activate", two)
     assert result.rc == 1 and f"hello.worker-1@{two}.service {says}" in result.err
     assert ["systemctl", "start", f"hello@{two}.service"] not in [argv[:3] for argv in host.calls]
-    running = [name for name, unit in host.units.items() if unit["ActiveState"] == "active"]
+    running = [name for name, unit in host.units.items() if unit["ActiveState"] == "active" and "nginx" not in name]
     assert sorted(running) == [f"hello.{x}" for x in ("socket", f"tick@{one}.timer", f"worker-1@{one}.service")] + [
         f"hello@{one}.service"
     ]
@@ -650,11 +650,29 @@ def test_start_needs_no_lock_and_starts_all_of_the_current_release(host: FakeHos
     assert call(host, "hello", "start").err.startswith("flaskctl: warning: the link `current` is missing")
 
 
-def test_start_without_any_release_says_so_after_a_pause_that_keeps_the_socket_from_spinning(host: FakeHost) -> None:
-    before = host.now()
+def test_start_without_any_release_has_systemd_listen_no_more(host: FakeHost) -> None:
     result = call(host, "hello", "start")
-    assert result.rc == 1 and "no current release to start" in result.err
-    assert host.now() - before >= 1
+    assert result.rc == 0 and "no release to start: hello.socket stops" in result.out
+    assert ["systemctl", "stop", "--no-block", "hello.socket"] in host.calls
+    host.stubborn = {"hello.socket"}
+    assert call(host, "hello", "start").rc == 1
+
+
+def test_start_waits_for_the_first_activation_and_leaves_it_its_socket(host: FakeHost, stage: Stage) -> None:
+    one, app = stage("v1"), flaskctl.App(host, "hello", said="flaskctl hello activate")
+    sleep, host.calls = host.sleep, []
+    with flaskctl.locked(app):
+
+        def activated(seconds: float) -> None:
+            sleep(seconds)
+            flaskctl.link(base(host) / "current", f"releases/{one}")
+
+        host.sleep = activated  # type: ignore[method-assign]
+        assert call(host, "hello", "start", "--json").json["id"] == one
+        (base(host) / "current").unlink()
+        host.sleep = sleep  # type: ignore[method-assign]
+        assert call(host, "hello", "start", "--json").json["id"] is None, "one that takes very long"
+    assert not [argv for argv in host.calls if "stop" in argv]
 
 
 def test_logs_follow_by_becoming_journalctl(host: FakeHost) -> None:
@@ -693,9 +711,11 @@ def test_status_is_a_few_aligned_lines(host: FakeHost, stage: Stage) -> None:
     lines = call(host, "hello").out.splitlines()
     assert [line.split()[:2] for line in lines] == [
         ["hello", "current"], ["hello", "previous"], ["hello", "serving"], ["hello", "rollback"], ["hello", "socket"],
+        ["hello", "units"],
     ]  # fmt: skip
     assert lines[0].startswith(f"hello  current   {two} abc123 by alice, since 2026-11-")
     assert lines[3] == f"hello  rollback  goes to {one}"
+    assert lines[5] == "hello  units     2 of 2 run, with 3 processes"
     assert call(host, "hello", "status", "--json").json["problems"] == []
 
 
@@ -703,7 +723,7 @@ def test_status_asks_systemd_once(host: FakeHost, stage: Stage) -> None:
     call(host, "hello", "activate", stage("v1"))
     host.calls.clear()
     call(host, "hello", "status")
-    assert [argv[:2] for argv in host.calls] == [["systemctl", "show"]]
+    assert [argv[0] for argv in host.calls] == ["systemctl", "journalctl"]
 
 
 @pytest.mark.parametrize(
@@ -884,7 +904,7 @@ def test_remove_takes_the_app_and_leaves_the_other_one_and_the_data(host: FakeHo
     assert (answer["changed"], answer["others"]) == (True, ["hello-two"])
     assert sorted(path.name for path in units.iterdir()) == ["hello-two.socket", "hello-two@.service", "other.service"]
     assert not base(host).exists() and (host.root / "var/lib/hello").exists()
-    assert not [name for name, unit in host.units.items() if unit["ActiveState"] == "active"]
+    assert [name for name, unit in host.units.items() if unit["ActiveState"] == "active"] == ["nginx.service"]
     assert call(host, "hello", "remove", "--json").json["changed"] is False
     assert call(host, "hello", "remove", "--purge", "--json").json["changed"] is True
     assert not (host.root / "var/lib/hello").exists()

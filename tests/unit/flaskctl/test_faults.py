@@ -117,7 +117,7 @@ def test_a_reboot_in_the_middle_of_a_switch_ends_with_one_release(host: FakeHost
     one, two = stage("v1"), stage("v2")
     call(host, "hello", "activate", one)
     assert killed(host, "previous", "hello", "activate", two)
-    for name in host.units:
+    for name in list(host.units):
         if "@" in name:
             host.set_unit(name, ActiveState="inactive")
     assert call(host, "hello", "start").rc == 0

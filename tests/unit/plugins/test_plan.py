@@ -485,3 +485,21 @@ def test_the_documentation_shows_a_good_and_a_bad_rollout_as_they_are() -> None:
     after = planned({**three, "web1": {**bad, **host(reverted=BACK)}})
     for text in (on_screen(first), good["table"], on_screen(stopped), after["table"]):
         assert text in shown, text
+
+
+def test_a_host_on_which_something_was_only_put_right_is_told_so_and_keeps_it() -> None:
+    mended = {**SWITCHED, "id": NEW}
+    lacked = {**SERVES, "verified": False}
+    found = planned(
+        {
+            "web1": host(contact=RUNS, installed=STAYS, staged=lacked, switched=mended),
+            "web2": host(contact=RUNS, installed=STAYS, staged=STAGED, switched=SWITCHED, failed=WORSE),
+        }
+    )
+    assert results(found) == {"web1": "put right", "web2": "failed"}
+    assert each(found, "undo")["web1"] == {} and each(found, "undo")["web2"]["release"] == OLD
+
+
+def test_a_host_that_lacks_a_unit_has_a_turn() -> None:
+    found = planned({"web1": host(contact=RUNS, installed=STAYS, staged={**SERVES, "verified": False})})
+    assert found["batches"] == [["web1"]] and each(found, "do") == {"web1": "activate"}

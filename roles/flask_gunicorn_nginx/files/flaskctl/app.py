@@ -13,7 +13,7 @@ from typing import Any
 from flaskctl import Json
 from flaskctl.errors import Refused
 from flaskctl.files import read_json, read_text, write_json
-from flaskctl.host import STOPPED, Host, Units
+from flaskctl.host import Host, Units, stopped
 from flaskctl.layout import RELEASE_ID, SETTINGS, Layout
 from flaskctl.plan import Intent, Release, State, lineage, rollback_target
 from flaskctl.texts import utc
@@ -25,6 +25,7 @@ class App(Layout):
     def __init__(self, host: Host, name: str, dry: bool = False, said: str = "") -> None:
         super().__init__(host.path, name)
         self.host, self.dry, self.said = host, dry, said
+        self.by = host.who()  # the person; a rollout says who runs it
         self.warnings: list[str] = []
         self.repairs: list[str] = []
 
@@ -76,7 +77,7 @@ class App(Layout):
         active, jobs = [], []
         for unit, shown in sorted((units or self.units()).items()):
             match = re.match(rf"{self.name}(?:\.[a-z0-9-]+)?@([0-9a-f]{{12}})\.(?:service|timer)\Z", unit)
-            if not match or shown.get("ActiveState") in STOPPED:
+            if not match or stopped(shown):
                 continue
             release = match.group(1)
             if self.is_job(unit):
@@ -99,7 +100,7 @@ class App(Layout):
         """Return the releases from which something runs; while a command of `run` does, each may be that."""
         units = self.host.show(*self.unit_patterns(), self.command_unit("*") + ".service")
         state = self.state(units)
-        up = {unit for unit, shown in units.items() if shown.get("ActiveState") not in STOPPED}
+        up = {unit for unit, shown in units.items() if not stopped(shown)}
         standbys = {unit.rpartition("-")[2].partition(".")[0] for unit in up if fnmatch(unit, self.standby_unit("*"))}
         everything = any(fnmatch(unit, self.command_unit("*")) for unit in up)
         every = (path.name for path in self.releases_dir.glob("*") if everything)
@@ -158,7 +159,7 @@ class App(Layout):
         }
 
     def audit(self, event: str, release: str | None, **more: Any) -> None:
-        entry: Json = {"when": utc(self.host.now()), "event": event, "release": release, "by": self.host.who()}
+        entry: Json = {"when": utc(self.host.now()), "event": event, "release": release, "by": self.by}
         manifest = self.manifest(release) or {}
         entry.update({key: manifest[key] for key in ("from", "revision") if manifest.get(key)})
         try:
@@ -168,6 +169,17 @@ class App(Layout):
                 file.write(json.dumps({**entry, **more}) + "\n")
         except OSError as error:  # a full /var/log must not stop a rollback
             self.warnings.append(f"not in the audit log: {error}")
+
+    def reload(self) -> None:
+        """Have systemd read all unit files anew."""
+        done = self.host.systemctl("daemon-reload")
+        if done.rc:
+            self.warnings.append(f"systemd has not read its units anew: {done.err.strip()}")
+
+    def as_root(self, command: str) -> str:
+        """Return a command as this person has to type it for root to run it."""
+        person = not self.host.is_root() or self.host.environment().get("SUDO_USER", "root") != "root"
+        return f"sudo {command}" if person else command
 
     def unit_texts(self, unit: str) -> list[str]:
         """Return a release's unit file and its drop-ins, in systemd's order."""

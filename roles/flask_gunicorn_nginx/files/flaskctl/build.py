@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import os
 import re
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from flaskctl.errors import Refused
 from flaskctl.files import differs, erase, inventory, mirror, read_text, sync_directory, write, write_json
 from flaskctl.release import Config, release_files, static_target
 from flaskctl.requirements import dependencies_of
+from flaskctl.standing import complaints, directive
 from flaskctl.texts import utc
 from flaskctl.units import lies_on
 from flaskctl.venv import ensure_venv, install_site
@@ -45,7 +47,7 @@ def build(
         write_configuration(app, work, config)
         app.host.checkpoint("manifest")
         noted = {name: config.notes.get(name, "") for name in ("by", "from", "revision")}
-        noted["by"] = noted["by"] or app.host.who()
+        noted["by"] = noted["by"] or app.by
         known = {"id": release, "app": app.name, "when": utc(app.host.now()), **noted, **(old or {})}
         made = {"archive_sha256": sha256, "venv": key, "python": python, "site": source.project, "files": files}
         write_json(work / "manifest.json", {**known, **made})
@@ -98,7 +100,7 @@ def write_units(app: App, release: str, config: Config) -> None:
     for path, (text, mode) in changed.items():
         write(path, text, mode)
     if changed:
-        app.host.systemctl("daemon-reload")
+        app.reload()
 
 
 def check_units(app: App, release: str, config: Config) -> None:
@@ -112,7 +114,7 @@ def check_units(app: App, release: str, config: Config) -> None:
     if not app.manifest(release):
         for path in unit_files(app, release, config):
             erase(path if path.parent == app.units_dir else path.parent)
-        app.host.systemctl("daemon-reload")
+        app.reload()
     said = "\n".join(f"{unit}: {found.get('LoadError') or found.get('LoadState')}" for unit, found in bad.items())
     raise Refused(
         f"release {release} of {app.name} is refused: systemd cannot load {', '.join(bad)}; nothing was switched",
@@ -129,6 +131,30 @@ def check_schedules(app: App, config: Config) -> None:
             if done.rc not in (0, 127):
                 what = f"the schedule {when!r} of {name} is none that systemd can read"
                 raise Refused(what, done.err.strip(), "see systemd.time(7): daily, Mon 03:00, *-*-* 03:00:00")
+
+
+def check_directives(app: App, release: str, config: Config) -> None:
+    """Refuse a release whose units have a line that this host's systemd would ignore; it reads copies of them."""
+    texts = {path.relative_to(app.units_dir): text for path, (text, _) in unit_files(app, release, config).items()}
+    texts[Path(app.unit(release))] = config.service
+    with tempfile.TemporaryDirectory(prefix="flaskctl-units-") as name:
+        copies = Path(name)
+        for path, text in texts.items():
+            (copies / path).parent.mkdir(exist_ok=True)
+            (copies / path).write_text(text, "utf-8")
+        units = [str(copies / path) for path in sorted(texts) if path.suffix != ".conf"]
+        # its exit code says nothing of these lines: it also fails for what is not there yet, and for units of others
+        said = app.host.run(["systemd-analyze", "verify", "--man=no", *units]).err
+        found = [each for each in complaints(said, app.host.systemd_version()) if copies in Path(each.file).parents]
+        lines = [(Path(each.file).relative_to(copies), each) for each in found]
+    told = [f"{directive(texts[path], each.line)} in {path}, line {each.line}: {each.words}" for path, each in lines]
+    if told:
+        names = ", ".join(dict.fromkeys(directive(texts[path], each.line) for path, each in lines))
+        raise Refused(
+            f"release {release} of {app.name} is refused: systemd ignores {names}; nothing was switched",
+            "\n".join(told),
+            "correct flask_gunicorn_nginx_service_settings or flask_gunicorn_nginx_processes, in systemd's own words",
+        )
 
 
 def compile_code(app: App, home: Path, final: Path) -> None:

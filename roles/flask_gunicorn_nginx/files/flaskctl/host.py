@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pwd
@@ -28,6 +29,14 @@ Units = dict[str, dict[str, str]]  # properties by unit name
 
 
 STOPPED = ("inactive", "failed")  # ActiveState
+# SD_MESSAGE_INVALID_CONFIGURATION in sd-messages.h: each such entry has CONFIG_FILE and CONFIG_LINE
+INVALID_CONFIGURATION = "c772d24e9a884cbeb9ea12625c306c01"
+NOBODY = 2**32 - 1  # the loginuid of what no person has started
+
+
+def stopped(shown: Mapping[str, str]) -> bool:
+    """Return whether a unit has stopped, from its properties; one that is on its way up or down has not."""
+    return shown.get("ActiveState") in STOPPED
 
 
 class Account(NamedTuple):
@@ -111,8 +120,14 @@ class Host:
         return os.geteuid() == 0
 
     def who(self) -> str:
-        """Return the name of the person, behind sudo too."""
-        return self.environment().get("SUDO_USER") or pwd.getpwuid(os.getuid()).pw_name
+        """Return the name of the person: who runs the playbook, who is behind sudo, who has logged in and called su."""
+        told = self.environment().get("FLASKCTL_BY") or self.environment().get("SUDO_USER")
+        login = read_text(self.path("/proc/self/loginuid")) or ""
+        uid = int(login) if login.strip().isdigit() and int(login) != NOBODY else os.getuid()
+        try:
+            return told or pwd.getpwuid(uid).pw_name
+        except KeyError:
+            return str(uid)
 
     def account(self, name: str) -> Account | None:
         try:
@@ -181,12 +196,12 @@ class Host:
         return self.run(["systemctl", *args])
 
     def each(self, verb: str, *units: str) -> dict[str, str]:
-        """Start, stop or restart units, and return by unit the words of systemd for each that it refused.
+        """Start, stop, restart, enable or disable units; return by unit the words of systemd for each that it refused.
 
         In one call a unit that cannot be loaded holds all others back (systemd 262). They start or stop side by side
-        all the same: the calls that wait come when all have been asked.
+        all the same: the calls that wait come when all have been asked. What stands then is for the caller to look at.
         """
-        for unit in units if len(units) > 1 and verb != "restart" else ():
+        for unit in units if len(units) > 1 and verb in ("start", "stop") else ():
             self.systemctl(verb, "--no-block", unit)
         done = {unit: self.systemctl(verb, unit) for unit in units}
         return {unit: found.err.strip() for unit, found in done.items() if found.rc}
@@ -194,13 +209,19 @@ class Host:
     def up(self, *units: str) -> list[str]:
         """Return which of the units are not stopped: starting and stopping ones too."""
         shown = self.show(*units) if units else {}
-        return [unit for unit in units if shown.get(unit, {}).get("ActiveState", "inactive") not in STOPPED]
+        return [unit for unit in units if not stopped(shown.get(unit, {}))]
 
     def show(self, *units: str) -> Units:
-        """Return what systemd says of the units that match the names or patterns, in one call."""
+        """Return what systemd says of the units that match the names or patterns, in one call.
+
+        A systemd that does not answer is a failure: nobody may take that for units that are stopped.
+        """
         wanted = "Id,LoadState,LoadError,ActiveState,Result,UnitFileState,MainPID,NeedDaemonReload"
         found: Units = {}
-        for block in self.systemctl("show", f"--property={wanted}", "--", *units).out.split("\n\n"):
+        done = self.systemctl("show", f"--property={wanted}", "--", *units)
+        if done.rc:
+            raise Refused("systemd does not say how its units stand", done.err.strip(), "systemctl is-system-running")
+        for block in done.out.split("\n\n"):
             unit = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
             found.update({unit["Id"]: unit} if "Id" in unit else {})
         return found
@@ -218,6 +239,18 @@ class Host:
         lines = (line.split(" ", 3) for line in self.run(argv).out.splitlines())  # time, host, process, text
         whole = (words for words in lines if len(words) == 4 and re.fullmatch(r"\d+\.\d+", words[0]))
         return [(float(words[0]), words[3]) for words in whole]
+
+    def complaints(self, units: Sequence[str]) -> list[dict[str, Any]]:
+        """Return what systemd said since the boot of lines in the files of these units that it does not take.
+
+        None for one who may not read the journal.
+        """
+        since_boot = ["journalctl", "-q", "--no-pager", "-o", "json", "-b", f"MESSAGE_ID={INVALID_CONFIGURATION}"]
+        found = []
+        for line in self.run([*since_boot, *(f"UNIT={unit}" for unit in units)]).out.splitlines():
+            with contextlib.suppress(ValueError):
+                found.append(json.loads(line))
+        return [entry for entry in found if isinstance(entry, dict)]
 
     def children(self, pid: int) -> set[str]:
         """Return the processes that a master has forked; none where the kernel does not tell.

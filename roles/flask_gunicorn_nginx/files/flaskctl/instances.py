@@ -10,12 +10,14 @@ from flaskctl.errors import Refused
 from flaskctl.files import erase, write
 from flaskctl.host import Units
 from flaskctl.plan import State
+from flaskctl.standing import Lack, lacks
 from flaskctl.texts import extract_traceback
 from flaskctl.units import specified
 
 SETTLE_SECONDS = 1.0  # how long a release must live after READY before `current` moves to it
 
 
+KINDS = (".timer", ".service")  # of what runs beside the web server
 HANGS = "it was not ready in time (TimeoutStartSec): it hangs at import or in its health check"
 
 
@@ -31,7 +33,7 @@ def start_standby(app: App, release: str) -> None:
     unit, name = app.unit(release), app.standby_unit(release)
     texts = "\n".join(app.unit_texts(unit))
     write(app.passing_units_dir / name, specified(unit, texts, percent="%%"))
-    app.host.systemctl("daemon-reload")
+    app.reload()
     app.host.checkpoint("restart-standby")
     failed = started(app, [name])
     if failed:
@@ -53,7 +55,7 @@ def end_standbys(app: App) -> None:
             continue
         app.host.systemctl("reset-failed", unit)
         erase(app.passing_units_dir / unit)
-        app.host.systemctl("daemon-reload")
+        app.reload()
 
 
 def check_whole(app: App, release: str) -> None:
@@ -71,16 +73,41 @@ def open_socket(app: App, state: State, units: Units) -> None:
     wrong = "does not listen where it should" if socket["active"] else "is not active"
     if state.running:
         what = f"{app.socket} {wrong} while {', '.join(state.running)} runs on it: no release can join"
-        stop = f"systemctl stop {app.socket} '{app.name}@*'"
-        raise Refused(what, remedy=f"an outage of seconds: {stop}; flaskctl {app.name} activate ID")
+        raise Refused(what, remedy=f"an outage of seconds: {reopen(app, state)}")
     since = app.host.now()
-    app.host.systemctl("stop", app.socket)
+    app.host.each("stop", app.socket)
     app.host.systemctl("reset-failed", app.socket)
-    if app.host.systemctl("start", app.socket).rc:
+    refused = app.host.each("start", app.socket)
+    if refused or not app.host.up(app.socket):
         said = extract_traceback(app.host.journal(app.socket, since), 5)
         users = app.host.run(["ss", "-Hltnp", f"sport = :{app.settings().get('port')}"]).out.strip()
         raise Refused(f"{app.socket} does not start", f"{said}\n{users}".strip(), "is its port taken? ss -ltnp")
-    app.repairs.append(f"started {app.socket}: it {wrong}")
+    app.repairs += [f"started {app.socket}: it {wrong}"] if state.current else []
+
+
+def reopen(app: App, state: State) -> str:
+    """Return the commands that open the socket anew where releases run on it: they have to leave it first."""
+    stop = app.as_root(f"systemctl stop {app.socket} '{app.name}@*' '{app.name}.*@*'")
+    return f"{stop}; {app.as_root(f'flaskctl {app.name} activate {state.current or state.running[0]}')}"
+
+
+def close_socket(app: App) -> str:
+    """Have systemd listen no more, where no release can start: each connection would try that in vain, for ever.
+
+    Returns what does not stop and why, nothing if all is well.
+    """
+    refused = app.host.each("stop", app.socket)
+    return f"{app.socket} listens on: {refused.get(app.socket, '')}" if app.host.up(app.socket) else ""
+
+
+def forget_failures(app: App, units: Units, current: str) -> None:
+    """Have systemd forget that units failed which do not matter any more: of releases that are gone or do not serve.
+
+    What starts at boot has failed only for want of a release, and there is one now.
+    """
+    for unit, shown in units.items():
+        if shown.get("ActiveState") == "failed" and f"@{current}." not in unit and unit != app.socket:
+            app.host.systemctl("reset-failed", unit)
 
 
 def start_and_watch(app: App, units: Sequence[str]) -> tuple[str, str]:
@@ -105,11 +132,30 @@ def start_and_watch(app: App, units: Sequence[str]) -> tuple[str, str]:
     return (died, "a worker died right after it had started") if died else ("", "")
 
 
-def start_timers(app: App, release: str) -> str:
-    """Start the schedules of a release; return which do not run and why, nothing if all is well."""
-    timers = app.processes(release, ".timer")
-    refused, up = app.host.each("start", *timers), app.host.up(*timers)
-    return "; ".join(f"{unit} does not run: {refused.get(unit, '')}" for unit in timers if unit not in up)
+def lacking(app: App, release: str, units: Units | None = None) -> list[Lack]:
+    """Return what ought to stand where a release is current, and does not."""
+    processes = [*app.processes(release, ".service"), *app.processes(release, ".timer")]
+    wanted = [app.socket, app.unit(release), *processes]
+    return lacks(app.units() if units is None else units, wanted, [app.socket, app.service])
+
+
+def stand(app: App, release: str) -> tuple[list[str], str]:
+    """Start and enable what ought to stand where a release is current; what stands already is left alone.
+
+    Returns what was put right, a sentence each, and what does not stand all the same and why, nothing if all is well.
+    """
+    before = lacking(app, release)
+    refused: dict[str, str] = {}
+    for verb in ("enable", "start"):
+        refused.update(app.host.each(verb, *(lack.unit for lack in before if lack.verb == verb)))
+    after = lacking(app, release) if before else []
+    left = {(lack.unit, lack.verb) for lack in after}
+    done = [
+        f"{lack.verb}{'d' if lack.verb == 'enable' else 'ed'} {lack.unit}: it {lack.what}"
+        for lack in before
+        if (lack.unit, lack.verb) not in left
+    ]
+    return done, "; ".join(f"{lack}" + f": {refused.get(lack.unit, '')}".rstrip(": ") for lack in after)
 
 
 def drain_off(app: App, releases: Sequence[str]) -> None:
@@ -134,5 +180,4 @@ def stop(app: App, releases: Sequence[str]) -> str:
 
 def units_of(app: App, releases: Sequence[str]) -> list[str]:
     """Return the units of releases, in the order in which they are stopped."""
-    kinds = (".timer", ".service")
-    return [x for i in releases for x in (*(p for kind in kinds for p in app.processes(i, kind)), app.unit(i))]
+    return [x for i in releases for x in (*(p for kind in KINDS for p in app.processes(i, kind)), app.unit(i))]

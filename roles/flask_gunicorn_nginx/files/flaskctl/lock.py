@@ -79,7 +79,7 @@ def locked(app: App, holder: Json | None = None) -> Iterator[None]:
         yield
         return
     if not app.host.is_root():
-        raise Refused("this changes the host, and needs root", remedy=f"sudo {app.said}")
+        raise Refused("this changes the host, and needs root", remedy=app.as_root(app.said))
     app.lock_file.parent.mkdir(parents=True, exist_ok=True)
     with open(app.lock_file, "a+", encoding="utf-8") as file:
         end = app.host.now() + LOCK_SECONDS
@@ -91,7 +91,7 @@ def locked(app: App, holder: Json | None = None) -> Iterator[None]:
             app.host.sleep(0.5)
         file.truncate(0)
         now = utc(app.host.now())
-        file.write(json.dumps({"pid": app.host.pid(), "user": app.host.who(), "command": app.said, "since": now}))
+        file.write(json.dumps({"pid": app.host.pid(), "user": app.by, "command": app.said, "since": now}))
         file.flush()
         yield
         file.truncate(0)

@@ -90,7 +90,7 @@ def carry_out_pruning(app: App, plan: Pruning, bound: Iterable[str]) -> None:
         if match and match.group(1) not in kept:
             reload = erase(path) or reload
     if reload:
-        app.host.systemctl("daemon-reload")
+        app.reload()
     for venv in plan.venvs:
         app.host.checkpoint("prune-venv")
         erase(app.venvs_dir / venv / ".complete")

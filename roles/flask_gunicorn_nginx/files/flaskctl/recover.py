@@ -8,7 +8,7 @@ from flaskctl.app import App
 from flaskctl.errors import Refused
 from flaskctl.files import erase, link
 from flaskctl.host import Units
-from flaskctl.instances import end_standbys, standbys, started, stop
+from flaskctl.instances import end_standbys, forget_failures, standbys, started, stop
 from flaskctl.plan import Recovery, State, plan_recovery
 from flaskctl.static import link_kept
 from flaskctl.switch import finish, move_links, restore_links
@@ -40,6 +40,8 @@ def recover(app: App) -> None:
         erase(path)
     plan = start_again(app, state, plan)
     still = mend(app, state, plan)
+    if state.current and state.current in state.active:
+        forget_failures(app, units, state.current)
     if still:
         app.warnings.append(f"{plan.why}; {still}")
         app.audit("recover", plan.release, why=plan.why, still=still)
@@ -53,17 +55,23 @@ def recover(app: App) -> None:
 def reload_units(app: App, units: Units) -> None:
     changed = [unit for unit, shown in units.items() if shown.get("NeedDaemonReload") == "yes"]
     if changed:
-        app.host.systemctl("daemon-reload")
-        app.repairs.append(f"had systemd read anew: {', '.join(changed)}")
+        app.reload()
+        after = app.host.show(*changed)
+        still = [unit for unit in changed if after.get(unit, {}).get("NeedDaemonReload") == "yes"]
+        read = [unit for unit in changed if unit not in still]
+        app.repairs += [f"had systemd read anew: {', '.join(read)}"] if read else []
+        app.warnings += [f"systemd does not read {unit} anew" for unit in still]
 
 
 def stop_trials(app: App, units: Units) -> None:
     """Stop what a stage that was cut has left of its trial."""
     left = [unit for unit in units if fnmatch(unit, app.trial_unit("*"))]
+    refused = app.host.each("stop", *left)
+    up = app.host.up(*left)
     for unit in left:
-        app.host.systemctl("stop", unit)
-        app.host.systemctl("reset-failed", unit)
-    app.warnings += [f"{unit}, of a trial that was cut, runs on" for unit in app.host.up(*left)]
+        if unit not in up:
+            app.host.systemctl("reset-failed", unit)
+    app.warnings += [f"{unit}, of a trial that was cut, runs on: {refused.get(unit, '')}" for unit in up]
 
 
 def start_again(app: App, state: State, plan: Recovery) -> Recovery:

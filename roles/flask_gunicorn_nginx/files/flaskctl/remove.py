@@ -87,7 +87,7 @@ def remove_recorded(app: App, record: Mapping[str, str], purge: bool) -> Json:
             erase(path)
         with contextlib.suppress(OSError):  # somebody keeps something there
             app.base.rmdir()
-        app.host.systemctl("daemon-reload")
+        app.reload()
         app.host.systemctl("reset-failed", f"{app.name}.*", f"{app.name}@*")
         if plan.account:
             remove_account(app)
@@ -110,8 +110,15 @@ def stop_all(app: App, units: list[str]) -> None:
             f"systemctl status {still[0]}",
         )
     enabled = [unit for unit in units if unit in (app.socket, app.service)]
-    if enabled:
-        app.host.systemctl("disable", *enabled)
+    refused = app.host.each("disable", *enabled)
+    shown = app.host.show(*enabled) if enabled else {}
+    awake = [unit for unit in enabled if shown.get(unit, {}).get("UnitFileState") == "enabled"]
+    if awake:
+        raise Refused(
+            f"{', '.join(awake)} cannot be disabled, so nothing of {app.name} is removed",
+            "\n".join(filter(None, refused.values())),
+            f"systemctl disable {' '.join(awake)}",
+        )
 
 
 def remove_account(app: App) -> None:

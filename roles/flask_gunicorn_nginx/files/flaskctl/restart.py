@@ -5,7 +5,7 @@ from __future__ import annotations
 from flaskctl import Json
 from flaskctl.app import App
 from flaskctl.errors import Refused
-from flaskctl.instances import check_whole, end_standbys, open_socket, standbys, start_standby, started
+from flaskctl.instances import check_whole, end_standbys, open_socket, stand, standbys, start_standby, started
 from flaskctl.lock import locked, renew
 from flaskctl.recover import recover
 from flaskctl.verify import VERIFY_SECONDS, ask, has_site
@@ -25,6 +25,7 @@ def restart(app: App, holder: Json | None = None) -> Json:
         answer: Json = {"id": release, "changed": True, "repairs": app.repairs}
         if app.dry:
             return {**answer, "msg": f"would restart {release}"}
+        again = app.as_root(f"flaskctl {app.name} restart")
         began = app.host.now()
         check_whole(app, release)
         open_socket(app, state, units)
@@ -36,14 +37,14 @@ def restart(app: App, holder: Json | None = None) -> Json:
                 raise Refused(
                     f"{app.unit(release)} does not stop; it and its standby instance serve",
                     "\n".join(refused.values()),
-                    f"mend the cause, then flaskctl {app.name} restart",
+                    f"mend the cause, then {again}",
                 )
         app.host.checkpoint("restart-again")
         failed = started(app, [app.unit(release)])
         if failed:
             serves = "; its standby instance serves" if standbys(app) else ""
             what = f"{release} does not start again: {failed[0]}{serves}"
-            raise Refused(what, failed[1], f"mend the cause, then flaskctl {app.name} restart")
+            raise Refused(what, failed[1], f"mend the cause, then {again}")
         app.host.checkpoint("restart-done")
         end_standbys(app)
         workers = app.processes(release, ".service")
@@ -59,6 +60,10 @@ def restart(app: App, holder: Json | None = None) -> Json:
         if same:
             what = f"{release} runs anew, but {', '.join(same)} could not be restarted"
             raise Refused(what, "\n".join(refused.values()), f"systemctl status {same[0]}")
+        done, left = stand(app, release)
+        app.repairs += done
+        if left:
+            raise Refused(f"{release} runs anew, but {left}", remedy=f"mend the cause, then {again}")
         wrong = ask(app, settings["verify"], release, VERIFY_SECONDS)[1] if has_site(app, settings) else ""
         if wrong:
             raise Refused(f"{release} runs anew, but through nginx: {wrong}", remedy="nginx -t; systemctl status nginx")

@@ -10,7 +10,10 @@ from flaskctl import Json
 from flaskctl.app import App
 from flaskctl.errors import Refused, Usage
 from flaskctl.layout import PATH, WEB, release_path
+from flaskctl.lock import lock_holder
 from flaskctl.units import run_argv
+
+PATIENCE = 600.0  # seconds that `start` waits for the first activation of an app to come to its end
 
 
 def logs(app: App, follow: bool, lines: int, capture: bool, process: str | None) -> Json:
@@ -54,7 +57,8 @@ def run_command(app: App, command: Sequence[str], wanted: str | None, tty: bool,
         else:
             found = {"rc": app.host.attached(argv), "msg": ""}
     except KeyboardInterrupt:
-        app.host.systemctl("stop", f"{name}.service")
+        app.host.each("stop", f"{name}.service")
+        app.warnings += [f"{unit} runs on: systemctl stop {unit}" for unit in app.host.up(f"{name}.service")]
         raise
     return {"id": release, "changed": True, **found}
 
@@ -73,12 +77,15 @@ def executable(app: App, release: str, word: str) -> str:
 def start(app: App) -> Json:
     """Start the current release: at boot, and on the first connection after a stop. Takes no lock."""
     app.settings()
+    end = app.host.now() + PATIENCE
+    # the first activation has opened the socket, and somebody connects before it has come to its end
+    while not app.linked("current") and lock_holder(app) is not None and app.host.now() < end:
+        app.host.sleep(0.5)
     current = app.linked("current")
     if not current:
         current = app.last_activated()
         if not current:
-            app.host.sleep(2)  # the socket asks again at once while a client waits: do not let it spin
-            raise Refused(f"{app.name} has no current release to start", remedy=f"flaskctl {app.name} activate ID")
+            return nothing_to_start(app)
         app.warnings.append(f"the link `current` is missing: starting {current}, which was activated last")
     units = [app.unit(current), *app.processes(current, ".service"), *app.processes(current, ".timer")]
     # one by one: a schedule that systemd cannot load must not keep the site down
@@ -88,3 +95,15 @@ def start(app: App) -> Json:
         detail = "\n".join(done[unit].err.strip() for unit in refused)
         raise Refused(f"{', '.join(refused)} cannot be started", detail, f"flaskctl {app.name} status")
     return {"id": current, "changed": True, "msg": f"starting {current}"}
+
+
+def nothing_to_start(app: App) -> Json:
+    """Have systemd listen no more: it would ask again at once while a client waits, and whoever connects would hang."""
+    said = f"{app.name} has no release to start"
+    if lock_holder(app) is not None or app.state().running:  # which may have the socket
+        return {"id": None, "changed": False, "msg": said}
+    # without waiting: systemd may want to see the end of this unit first
+    done = app.host.systemctl("stop", "--no-block", app.socket)
+    if done.rc:
+        raise Refused(f"{said}, and {app.socket} does not stop", done.err.strip(), f"systemctl stop {app.socket}")
+    return {"id": None, "changed": True, "msg": f"{said}: {app.socket} stops, so that clients are refused at once"}

@@ -13,11 +13,11 @@ from typing import IO
 from flaskctl import Json
 from flaskctl.app import App
 from flaskctl.archive import unpack
-from flaskctl.build import build, check_schedules
+from flaskctl.build import build, check_directives, check_schedules
 from flaskctl.damage import drop_ins, find_damage, sound_copy
 from flaskctl.errors import Refused, Usage
 from flaskctl.files import read_json, read_text, stream_sha256, write_json
-from flaskctl.instances import HANGS
+from flaskctl.instances import HANGS, lacking
 from flaskctl.lock import acquire, locked
 from flaskctl.record import record_account
 from flaskctl.recover import recover
@@ -68,7 +68,7 @@ def stage(
                 answer["changed"] = try_out(app, release, config, how) or answer["changed"]
         answer["lease"] = read_json(app.rollout_file)
         answer["tried"] = bool(tried(app, release))
-        answer["verified"] = release in answer["active"] and serves(app, release)
+        answer["verified"] = release in answer["active"] and not answer["lacks"] and serves(app, release)
         return answer
 
 
@@ -78,7 +78,7 @@ def config_to_stage(app: App, text: str | None, kept: str | None) -> Config:
         return parse_config(text)
     if kept is None:
         raise Usage(f"{app.name} has no current release to take the configuration from", remedy="give --config")
-    notes = {"by": app.host.who(), "from": app.host.node_name()}
+    notes = {"by": app.by, "from": app.host.node_name()}
     return dataclasses.replace(parse_config(kept), notes=notes)
 
 
@@ -113,7 +113,8 @@ def try_out(app: App, release: str, config: Config, how: str) -> bool:
         result = app.host.show(name).get(name, {}).get("Result", "success") if done.rc else ""
         app.host.checkpoint("try-stop")
     finally:
-        app.host.systemctl("stop", name)
+        left = app.host.each("stop", name)
+        app.warnings += [f"{unit}, which tried it, runs on: {left.get(unit, '')}" for unit in app.host.up(name)]
     if done.rc:
         detail, remedy = explain(app.name, app.host.journal(name, since))
         app.host.systemctl("reset-failed", name)
@@ -135,6 +136,7 @@ def stage_release(app: App, release: str, sha256: str, config: Config, file: IO[
     todo = manifest is None or bool(damage)
     if manifest is None:
         check_schedules(app, config)
+        check_directives(app, release, config)
     like = sound_copy(app, sha256, config) if todo and file is None else None
     needed = todo and file is None and like is None
     key, built = (manifest or {}).get("venv"), False
@@ -143,9 +145,12 @@ def stage_release(app: App, release: str, sha256: str, config: Config, file: IO[
     if not app.dry and not needed:
         app.repairs += damage
     units = app.units()
+    state = app.state(units)
     return {
         "id": release,
-        **app.where(app.state(units), units),
+        **app.where(state, units),
+        # of the release that serves: an activation puts it right
+        "lacks": [str(lack) for lack in lacking(app, state.current, units)] if state.current else [],
         "changed": bool(app.repairs) or (todo and (app.dry or not needed)),
         "staged": manifest is not None or (todo and not needed and not app.dry),
         "archive_needed": needed,

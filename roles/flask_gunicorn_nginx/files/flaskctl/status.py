@@ -12,12 +12,14 @@ from flaskctl.app import App, apps
 from flaskctl.damage import find_damage
 from flaskctl.errors import Refused
 from flaskctl.files import as_noted, read_json, read_text
-from flaskctl.host import Units
-from flaskctl.instances import standbys
+from flaskctl.host import Units, stopped
+from flaskctl.instances import lacking, reopen, standbys
 from flaskctl.lock import busy_message, lock_holder, lock_text
 from flaskctl.plan import Release, State, plan_recovery
 from flaskctl.release import parse_config
+from flaskctl.standing import Lack, complaints, lacks
 from flaskctl.texts import moment, short_revision, table
+from flaskctl.verify import has_site
 
 CERTIFICATE_DAYS = 7  # with less left `status` asks for a new one
 
@@ -49,6 +51,7 @@ def status(app: App, drift: bool = False) -> Json:
     """Return where the host stands, and what is wrong; with `drift` each file of the release is read."""
     settings, units = app.settings(), app.units("nginx.service")
     state, releases, holder = app.state(units), app.releases(), lock_holder(app)
+    lacks = lacking(app, state.current, units) if state.current else []
     masters = [int(units.get(unit, {}).get("MainPID") or 0) for unit in own_units(app, state.current)]
     workers = app.host.children(masters[0]) if masters and masters[0] else set()
     answer: Json = {
@@ -63,12 +66,21 @@ def status(app: App, drift: bool = False) -> Json:
         "drained": app.drained_file.exists(),
         "maintenance": app.page_file.exists(),
         "workers": len(workers),
+        "units": unit_states(app, state, units),
+        "processes": {release: count_processes(app, release, units) for release in state.running},
+        "lacks": [str(lack) for lack in lacks],
         "failed_units": sorted(unit for unit, shown in units.items() if shown.get("ActiveState") == "failed"),
         "restart_pending": restart_pending(app, [*filter(None, masters), *map(int, workers)]),
         "certificate_days": certificate_days(app, settings),
         "drift": find_drift(app, state.current, units, drift),
     }
-    answer["problems"] = [*service_problems(app, state, answer), *other_problems(app, answer)]
+    answer["ignored"] = ignored_lines(app, state, units)
+    answer["problems"] = [
+        *service_problems(app, state, answer),
+        *unit_problems(app, state, answer, lacks),
+        *(nginx_problems(app, units) if has_site(app, settings) else []),
+        *other_problems(app, answer),
+    ]
     return {**answer, "msg": status_text(app, answer, {release.id: release for release in releases})}
 
 
@@ -81,6 +93,44 @@ def serves_since(app: App, release: str | None) -> object:
 def own_units(app: App, release: str | None) -> list[str]:
     """Return the services of a release, the web server first."""
     return [app.unit(release), *app.processes(release, ".service")] if release else []
+
+
+def unit_states(app: App, state: State, units: Units) -> Json:
+    """Return how each unit of the app stands that runs or ought to, by name."""
+    wanted = [app.socket, *own_units(app, state.current)] if state.current else []
+    wanted += app.processes(state.current, ".timer") if state.current else []
+    there = (name for name, shown in units.items() if name != "nginx.service" and not stopped(shown))
+    names = dict.fromkeys([*wanted, app.service, *sorted(there)])
+    return {
+        unit: {
+            "state": units.get(unit, {}).get("ActiveState", "inactive"),
+            "wanted": unit in wanted,
+            **(
+                {"enabled": units.get(unit, {}).get("UnitFileState") == "enabled"}
+                if unit in (app.socket, app.service)
+                else {}
+            ),
+        }
+        for unit in names
+    }
+
+
+def count_processes(app: App, release: str, units: Units) -> int:
+    """Return how many processes a release has: of each of its services the main one and what that has forked."""
+    pids = [int(units.get(unit, {}).get("MainPID") or 0) for unit in own_units(app, release)]
+    return sum(1 + len(app.host.children(pid)) for pid in pids if pid)
+
+
+def ignored_lines(app: App, state: State, units: Units) -> list[str]:
+    """Return the lines of the app's unit files that systemd has ignored and that still stand so, in words."""
+    written: list[str] = []
+    for entry in app.host.complaints([app.socket, *unit_states(app, state, units)]):
+        path, said = str(entry.get("CONFIG_FILE")), str(entry.get("MESSAGE"))
+        with contextlib.suppress(OSError, ValueError):  # the file is gone, and its line with it
+            if int(entry.get("__REALTIME_TIMESTAMP", 0)) >= app.at(path).stat().st_mtime * 1e6:
+                written.append(said if said.startswith(path) else f"{path}:{entry.get('CONFIG_LINE')}: {said}")
+    found = complaints("\n".join(dict.fromkeys(written)), app.host.systemd_version()) if written else []
+    return [f"{each.file}, line {each.line}: {each.words}" for each in found]
 
 
 def restart_pending(app: App, pids: Iterable[int]) -> list[str] | None:
@@ -113,7 +163,7 @@ def find_drift(app: App, release: str | None, units: Units, whole: bool) -> list
     if not release or not manifest:
         return found
     if not app.host.is_root():
-        raise Refused("this reads what only root may", remedy=f"sudo {app.said}")
+        raise Refused("this reads what only root may", remedy=app.as_root(app.said))
     try:
         config = parse_config(read_text(app.releases_dir / release / "config.json") or "")
         damage, foreign = find_damage(app, release, manifest, config, app.host.python_version(config.python))
@@ -138,27 +188,58 @@ def recorded_drift(app: App) -> list[str]:
 def service_problems(app: App, state: State, answer: Json) -> list[str]:
     """Return what is wrong with what serves: releases, restarts and the socket."""
     idle = answer["locked"] is None
+    again = app.as_root(f"flaskctl {app.name} activate {state.current}")
     found = []
     if answer["interrupted"] and state.intent:
-        found.append(f"the activation of {state.intent.to} was cut: the next stage or activate finishes or undoes it")
+        undo = app.as_root(f"flaskctl {app.name} prune")
+        found.append(f"the activation of {state.intent.to} was cut: {undo} finishes or undoes it")
     if state.current is None:
         last = plan_recovery(state, app.last_activated()).release
-        remedy = f"flaskctl {app.name} activate {last} puts it back" if last else "nothing was activated yet"
-        found.append(f"there is no current release: {remedy}")
+        remedy = app.as_root(f"flaskctl {app.name} activate {last}") + " puts it back" if last else ""
+        found.append(f"there is no current release: {remedy or 'nothing was activated yet, run the playbook'}")
     elif state.current not in state.active:
-        found.append(f"the current release does not run: flaskctl {app.name} logs tells why")
+        found.append(f"the current release does not run: {again}; {app.as_root(f'flaskctl {app.name} logs')} tells why")
     strays = ", ".join(release for release in state.running if release != state.current)
     if state.current and strays and idle and not state.intent:
-        found.append(f"{strays} runs beside the current release: the next stage or activate stops it")
+        found.append(f"{strays} runs beside the current release: {again}")
     if standbys(app) and idle:
-        found.append(f"a restart was cut: flaskctl {app.name} restart ends it")
-    if not answer["socket"]["active"]:
-        found.append(f"{app.socket} is not active: systemctl start {app.socket}")
-    if answer["socket"]["stale"]:
-        found.append(f"{app.socket} does not listen where it should: no release can start")
-    told = {app.socket, app.unit(str(state.current))}
+        found.append(f"a restart was cut: {app.as_root(f'flaskctl {app.name} restart')} ends it")
+    if state.current and not (answer["socket"]["active"] and not answer["socket"]["stale"]):
+        wrong = "does not listen where it should" if answer["socket"]["active"] else "is not active"
+        cure = f"an outage of seconds opens it: {reopen(app, state)}" if state.running else again
+        found.append(f"{app.socket} {wrong}, no release can start: {cure}")
+    return found
+
+
+def unit_problems(app: App, state: State, answer: Json, lacks: Iterable[Lack]) -> list[str]:
+    """Return what is wrong with units: those that do not stand, and those that are not what was deployed."""
+    again = app.as_root(f"flaskctl {app.name} activate {state.current}")
+    told = {app.socket, app.unit(str(state.current)), "nginx.service"}
+    quiet = answer["locked"] is not None and not answer["interrupted"]  # a flaskctl is at work: wait for its word
+    found = [f"{lack}: {again}" for lack in lacks if not quiet and (lack.unit not in told or lack.verb == "enable")]
     found += [f"{what} is not what was deployed: run the playbook" for what in answer["drift"]]
-    return found + [f"{x} has failed: systemctl status {x}" for x in answer["failed_units"] if x not in told]
+    for line in answer["ignored"]:
+        cure = (
+            "mend or remove that line, then systemctl daemon-reload"
+            if ".d/" in line.split(",")[0]
+            else ("correct flask_gunicorn_nginx_service_settings or _processes, and run the playbook")
+        )
+        found.append(f"systemd ignores {line}: {cure}")
+    told |= {lack.unit for lack in lacks}
+    for unit in (unit for unit in answer["failed_units"] if unit not in told):
+        current = bool(state.current) and f"@{state.current}." in unit
+        forget = app.as_root(f"systemctl {'start' if current else 'reset-failed'} {unit}")
+        why = app.as_root(f"journalctl -u {unit}")
+        found.append(f"{unit} has failed: {why} tells why, {forget} {'runs it again' if current else 'forgets it'}")
+    return found
+
+
+def nginx_problems(app: App, units: Units) -> list[str]:
+    """Return what is wrong with nginx, as the role has set it."""
+    found = []
+    for lack in lacks(units, ["nginx.service"], ["nginx.service"]):
+        found.append(f"{lack}: {app.as_root(f'systemctl {lack.verb} nginx.service')}")
+    return found
 
 
 def other_problems(app: App, answer: Json) -> list[str]:
@@ -166,17 +247,19 @@ def other_problems(app: App, answer: Json) -> list[str]:
     found = []
     if answer["restart_pending"]:
         libraries = ", ".join(map(os.path.basename, answer["restart_pending"][:3]))
-        found.append(f"updates wait for a restart ({libraries}): flaskctl {app.name} restart")
+        found.append(f"updates wait for a restart ({libraries}): {app.as_root(f'flaskctl {app.name} restart')}")
     days = answer["certificate_days"]
     if days is not None and days < CERTIFICATE_DAYS:
         found.append(f"the certificate ends in {days} days" if days >= 0 else "the certificate has ended")
     if answer["drained"]:
-        found.append(f"drained, so no load balancer sends requests: flaskctl {app.name} undrain")
+        found.append(f"drained, so no load balancer sends requests: {app.as_root(f'flaskctl {app.name} undrain')}")
     if answer["maintenance"]:
-        found.append(f"in maintenance, so users get a page that says so: flaskctl {app.name} maintenance off")
+        off = app.as_root(f"flaskctl {app.name} maintenance off")
+        found.append(f"in maintenance, so users get a page that says so: {off}")
     seen = moment((answer["lease"] or {}).get("seen"))
     if seen is not None and app.host.now() - seen > QUIET_SECONDS:
-        found.append(f"a rollout gives no sign of life: if it is dead, flaskctl {app.name} unlock --force")
+        force = app.as_root(f"flaskctl {app.name} unlock --force")
+        found.append(f"a rollout gives no sign of life: if it is dead, {force}")
     return found
 
 
@@ -187,6 +270,8 @@ def status_text(app: App, answer: Json, releases: Mapping[str, Release]) -> str:
         return " ".join(filter(None, [found.id, short_revision(found.revision), by])) if found else "none"
 
     socket = answer["socket"]
+    wanted = [unit for unit, shown in answer["units"].items() if shown["wanted"]]
+    down = [unit for unit in wanted if answer["units"][unit]["state"] != "active"]
     rows = [
         ("current", describe(answer["current"]) + (f", since {answer['since']}" if answer["since"] else "")),
         ("previous", describe(answer["previous"])),
@@ -196,12 +281,16 @@ def status_text(app: App, answer: Json, releases: Mapping[str, Release]) -> str:
         ),
         ("rollback", f"goes to {answer['rollback']}" if answer["rollback"] else "has nowhere to go"),
         ("socket", f"{'active' if socket['active'] else 'NOT active'}, port {answer['port']}"),
+        (
+            "units",
+            f"{len(wanted) - len(down)} of {len(wanted)} run, with {sum(answer['processes'].values())} processes",
+        ),
         *([("busy", busy_message(app.name, answer["locked"]))] if answer["locked"] is not None else []),
         *([("rollout", lock_text(app.name, answer["lease"], app.host.now()))] if answer["lease"] else []),
         *(("problem", problem) for problem in answer["problems"]),
     ]
     if answer["restart_pending"] is None:
-        rows.append(("not seen", "whether updates wait for a restart, which only root may"))
+        rows.append(("not seen", "whether updates wait for a restart, and the journal, which only root may"))
     return table([(app.name, *row) for row in rows])
 
 

@@ -8,14 +8,18 @@ from flaskctl import Json
 from flaskctl.app import App
 from flaskctl.errors import Refused
 from flaskctl.files import erase, link, sync_directory, write_json
+from flaskctl.host import Units
 from flaskctl.instances import (
     HANGS,
     check_whole,
+    close_socket,
     drain_off,
     end_standbys,
+    forget_failures,
+    lacking,
     open_socket,
+    stand,
     start_and_watch,
-    start_timers,
     stop,
 )
 from flaskctl.plan import Intent, State, plan_activation
@@ -32,7 +36,7 @@ def switch_to(app: App, release: str, how: str, settings: Json) -> Json:
     plan = plan_activation(state, release)
     answer: Json = {"id": release, "from": state.current, "repairs": app.repairs}
     if app.dry or not any(plan):
-        return {**answer, **nothing_moves(app, state, release, how, any(plan), settings)}
+        return {**answer, **nothing_moves(app, state, units, release, how, any(plan), settings)}
     began = app.host.now()
     check_whole(app, release)
     open_socket(app, state, units)
@@ -77,9 +81,10 @@ def finish(app: App, intent: Intent, settings: Json) -> None:
     if address:
         prove(app, intent, address, intent.to)
     app.host.checkpoint("timers")
-    idle = start_timers(app, intent.to)
+    idle = stand(app, intent.to)[1]
     app.host.checkpoint("drained")
     left = stop(app, others)
+    forget_failures(app, app.units(), intent.to)
     erase(app.releases_dir / intent.to / "refused.json")
     app.host.checkpoint("audit")
     more = {"was": intent.origin, "began": intent.began, "still": "; ".join(filter(None, [left, idle]))}
@@ -88,18 +93,34 @@ def finish(app: App, intent: Intent, settings: Json) -> None:
     app.host.checkpoint("done")
     erase(app.intent_file)
     sync_directory(app.base)
+    again = app.as_root(f"flaskctl {app.name} activate {intent.to}")
     if left:
         what = f"{intent.to} is current and serves, but beside it {left}: users meet both"
-        raise Refused(what, remedy=f"stop it, then flaskctl {app.name} activate {intent.to}")
+        raise Refused(what, remedy=f"stop it, then {again}")
     if idle:
-        raise Refused(f"{intent.to} is current and serves, but {idle}", remedy=f"flaskctl {app.name} status")
+        raise Refused(f"{intent.to} is current and serves, but {idle}", remedy=f"mend the cause, then {again}")
 
 
-def nothing_moves(app: App, state: State, release: str, how: str, would: bool, settings: Json) -> Json:
-    """Return the answer where nothing is to be done, or only said; what serves is proven all the same."""
+def nothing_moves(app: App, state: State, units: Units, release: str, how: str, would: bool, settings: Json) -> Json:
+    """Return the answer where nothing moves, or it is only said what would.
+
+    What was stopped or switched off by hand is put right, and what serves is proven, all the same.
+    """
     said = f"would {how}: {release}" if would else f"{release} is current and serves"
-    if not app.dry and has_site(app, settings):
-        said = str(verify(app, release)["msg"])
+    if app.dry and not would:
+        wrong = [str(lack) for lack in lacking(app, release, units)]
+        would, said = bool(wrong), f"would put right: {', '.join(wrong)}" if wrong else said
+    if not app.dry:
+        open_socket(app, state, units)
+        done, left = stand(app, release)
+        app.repairs += done
+        if done:
+            app.audit("repair", release, what=done)
+        if left:
+            remedy = f"mend the cause, then {app.as_root(f'flaskctl {app.name} activate {release}')}"
+            raise Refused(f"{release} is current, but {left}", remedy=remedy)
+        said = str(verify(app, release)["msg"]) if has_site(app, settings) else said
+        said += f"; {'; '.join(app.repairs)}" if app.repairs else ""
     where = {"current": state.current, "previous": state.previous, "active": list(state.active)}
     return {**where, "changed": would or bool(app.repairs), "msg": said}
 
@@ -108,7 +129,7 @@ def gate(app: App, release: str, state: State) -> None:
     """Start the release beside the one that serves; `systemctl start` succeeds when each worker is healthy."""
     web, workers = app.unit(release), app.processes(release, ".service")
     if any(shown.get("NeedDaemonReload") == "yes" for shown in app.host.show(web, *workers).values()):
-        app.host.systemctl("daemon-reload")
+        app.reload()
     app.host.checkpoint("start")
     since = app.host.now()
     # workers first: the web part answers users from its READY on, so all that can refuse a release comes before
@@ -129,6 +150,8 @@ def refuse(app: App, release: str, state: State, unit: str, since: float, why: s
         erase(app.intent_file)
         raise Refused(f"the current release {release} does not start: {why}", detail, f"flaskctl {app.name} rollback")
     left = stop(app, [release])
+    if not state.current and not state.running:
+        left = "; ".join(filter(None, [left, close_socket(app)]))
     app.mark_refused(release, why)
     erase(app.intent_file)
     serves = f"{', '.join(state.active)} goes on serving" if state.active else "nothing serves"
@@ -161,10 +184,10 @@ def prove(app: App, intent: Intent, address: Json, release: str | None) -> None:
         erase(app.intent_file)
         raise Refused(f"{wrong}; and {origin} does not start again, so {intent.to} stays", answer.body, look)
     restore_links(app, intent)
-    idle = start_timers(app, origin)
+    idle = stand(app, origin)[1]
     left = stop(app, [intent.to])
     erase(app.intent_file)
-    also = "".join(f"; {what}" for what in (left, idle, *(f"{unit} does not start" for unit in refused)) if what)
+    also = "".join(f"; {what}" for what in (left, idle) if what)
     if ask(app, address, origin, VERIFY_SECONDS)[1]:
         what = f"neither {intent.to} nor {origin} answers through nginx, {origin} is current again: {wrong}{also}"
         raise Refused(what, answer.body, f"no release is the cause: {look}")
