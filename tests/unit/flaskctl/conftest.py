@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,15 +10,10 @@ from typing import Any
 import pytest
 from flaskctl import options
 
-from tests.unit.flaskctl.fake_host import FakeHost, call, flaskctl
+from tests.unit.flaskctl.fake_host import FakeHost, call, flaskctl, with_app
 from tests.unit.flaskctl.given import archive, config
 
 PARSER = functools.lru_cache(flaskctl.parser)
-SETTINGS = {
-    "port": 5000,
-    "keep_releases": 2,
-    "verify": {"scheme": "http", "port": 80, "host": "example.com", "path": "/healthz"},
-}
 
 
 @pytest.fixture(autouse=True)
@@ -34,20 +28,7 @@ def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def host(tmp_path: Path) -> FakeHost:
-    root = tmp_path / "host"
-    for directory in ("etc/flaskctl", "etc/systemd/system", "etc/nginx/sites-enabled", "run/flaskctl", "srv/hello"):
-        (root / directory).mkdir(parents=True)
-    (root / "etc/flaskctl/hello.json").write_text(json.dumps(SETTINGS))
-    (root / "etc/systemd/system/hello.socket").write_text("[Socket]\nListenStream=127.0.0.1:5000\n")
-    (root / "etc/systemd/system/hello.service").write_text("[Service]\n")
-    (root / "etc/systemd/system/hello@.service").write_text("[Service]\nUser=hello\n")
-    (root / "etc/nginx/sites-enabled/hello.conf").symlink_to("../sites-available/hello.conf")
-    host = FakeHost(root)
-    host.accounts["hello"] = flaskctl.Account(990, 990, "/nonexistent", "/usr/sbin/nologin")
-    host.set_unit("hello.socket", ActiveState="active", UnitFileState="enabled")
-    host.set_unit("hello.service", ActiveState="inactive", UnitFileState="enabled")
-    host.set_unit("nginx.service", ActiveState="active", UnitFileState="enabled")
-    return host
+    return with_app(FakeHost(tmp_path / "host"))
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import re
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import flaskctl as package
 from flaskctl.cli import main
@@ -106,7 +106,7 @@ class FakeHost(Host):
         if argv[0] == "systemctl":
             return self.run_systemctl(argv[1], argv[2:])
         if argv[0] == "journalctl":
-            return done(0, self.journal_says(argv))
+            return self.run_journalctl(argv)
         if argv[0] == "systemd-run":
             return self.run_systemd_run(argv)
         if argv == ["nginx", "-T"]:
@@ -128,23 +128,23 @@ class FakeHost(Host):
             return self.run_python(argv)
         return done(127, "", f"{argv[0]} is not installed")
 
-    def journal_says(self, argv: Sequence[str]) -> str:
-        """Return what the journal has: what a broken release said, once it has been synced."""
-        if argv[1] == "--sync":
+    def run_journalctl(self, argv: Sequence[str]) -> Any:
+        done = flaskctl.Done
+        if argv == ["journalctl", "--sync"]:
             self.journal_synced = True
-            return ""
+            return done(0)
         if "short-unix" in argv:
-            return self.said
+            return done(0, self.said)
         if "json" in argv:
             units = {word.partition("=")[2] for word in argv if word.startswith("UNIT=")}
             said = [entry for entry in self.complained if entry["UNIT"] in units and self.root_user]
-            return "".join(f"{json.dumps(entry)}\n" for entry in said)
+            return done(0, "".join(f"{json.dumps(entry)}\n" for entry in said))
         if argv[-2] == "-u":
-            return f"{argv[-1]}: Main process exited, code=exited, status=3\n"
+            return done(0, f"{argv[-1]}: Main process exited, code=exited, status=3\n")
+        if argv[-1].startswith("_SYSTEMD_UNIT=") and not self.journal_synced:
+            return done(0)
         match = re.search(r"(?:@|try-|twin-)(\w+)\.service", " ".join(argv))
-        if not match or argv[-1].startswith("_SYSTEMD_UNIT=") and not self.journal_synced:
-            return ""
-        return TRACEBACK.replace("{id}", match.group(1))
+        return done(0, TRACEBACK.replace("{id}", match.group(1)) if match else "", "")
 
     def verify(self, paths: Sequence[str]) -> Any:
         """Read unit files as systemd-analyze does, drop-ins too; its exit code is of other things."""
@@ -368,8 +368,34 @@ class FakeHost(Host):
             os._exit(137)
 
 
+FakeHostT = TypeVar("FakeHostT", bound=FakeHost)
 SETTINGS_FILE = "/etc/flaskctl/hello.json"
 UNITS = tuple(f"/etc/systemd/system/hello{end}" for end in (".socket", ".service", "@.service"))
+
+
+SETTINGS = {
+    "port": 5000,
+    "keep_releases": 2,
+    "verify": {"scheme": "http", "port": 80, "host": "example.com", "path": "/healthz"},
+}
+
+
+def with_app(host: FakeHostT) -> FakeHostT:
+    """Make the app as the role does, without a release: its socket listens."""
+    root = host.root
+    for directory in ("etc/flaskctl", "etc/systemd/system", "etc/nginx/sites-enabled", "run/flaskctl", "srv/hello"):
+        (root / directory).mkdir(parents=True, exist_ok=True)
+    (root / "etc/flaskctl/hello.json").write_text(json.dumps(SETTINGS))
+    (root / "etc/systemd/system/hello.socket").write_text("[Socket]\nListenStream=127.0.0.1:5000\n")
+    (root / "etc/systemd/system/hello.service").write_text("[Service]\n")
+    (root / "etc/systemd/system/hello@.service").write_text("[Service]\nUser=hello\n")
+    site = root / "etc/nginx/sites-enabled/hello.conf"
+    site.is_symlink() or site.symlink_to("../sites-available/hello.conf")
+    host.accounts["hello"] = flaskctl.Account(990, 990, "/nonexistent", "/usr/sbin/nologin")
+    host.set_unit("hello.socket", ActiveState="active", UnitFileState="enabled")
+    host.set_unit("hello.service", ActiveState="inactive", UnitFileState="enabled")
+    host.set_unit("nginx.service", ActiveState="active", UnitFileState="enabled")
+    return host
 
 
 def note(host: FakeHost, *paths: str) -> None:

@@ -36,7 +36,6 @@ def rollback(app: App, wanted: str | None, holder: Json | None = None) -> Json:
         if not release:
             others = ", ".join(item.id for item in releases if item.id != state.current and not item.refused)
             what = f"{app.name} has no good release before {state.current or 'the first one'} to go back to"
-            raise Refused(
-                what, remedy=f"name one: flaskctl {app.name} rollback ID; there is {others}" if others else ""
-            )
+            name_one = app.as_root(f"flaskctl {app.name} rollback ID")
+            raise Refused(what, remedy=f"name one: {name_one}; there is {others}" if others else "")
         return switch_to(app, release, "rollback", settings)

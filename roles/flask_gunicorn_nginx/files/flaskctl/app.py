@@ -181,6 +181,10 @@ class App(Layout):
         person = not self.host.is_root() or self.host.environment().get("SUDO_USER", "root") != "root"
         return f"sudo {command}" if person else command
 
+    def look_at_nginx(self) -> str:
+        """Return what tells a person what is wrong with nginx."""
+        return f"{self.as_root('nginx -t')}; systemctl status nginx"
+
     def unit_texts(self, unit: str) -> list[str]:
         """Return a release's unit file and its drop-ins, in systemd's order."""
         template = self.units_dir / self.unit("")

@@ -21,7 +21,9 @@ def bake(app: App, seconds: int, limits: Limits) -> Json:
     moved = app.moves()
     switched = moment(moved[-1].get("began") or moved[-1].get("when")) if moved else None
     if not release or switched is None:
-        raise Refused(f"{app.name} has no activation to compare with", remedy=f"flaskctl {app.name} activate ID")
+        raise Refused(
+            f"{app.name} has no activation to compare with", remedy=app.as_root(f"flaskctl {app.name} activate ID")
+        )
     start = int(app.host.now())
     before = traffic(log_entries(app, switched - seconds), switched - seconds, switched)
     after, enough = Traffic(0, 0), False
@@ -38,7 +40,7 @@ def bake(app: App, seconds: int, limits: Limits) -> Json:
         if wrong:
             what = f"release {release} of {app.name} does worse than what ran before: {wrong}"
             detail = f"before: {before}\nafter:  {after}, in {look} s"
-            raise Refused(what, detail, f"flaskctl {app.name} rollback")
+            raise Refused(what, detail, app.as_root(f"flaskctl {app.name} rollback"))
     said = f"before: {before}; after: {after}, in {seconds} s"
     said = said if enough else f"too few requests to judge, {limits.requests} are wanted; {said}"
     if idle:

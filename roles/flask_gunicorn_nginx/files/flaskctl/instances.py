@@ -38,7 +38,7 @@ def start_standby(app: App, release: str) -> None:
     failed = started(app, [name])
     if failed:
         end_standbys(app)
-        remedy = f"mend the cause, then flaskctl {app.name} restart"
+        remedy = f"mend the cause, then {app.as_root(f'flaskctl {app.name} restart')}"
         raise Refused(f"{release} would not start anew: {failed[0]}; it goes on as it is", failed[1], remedy)
 
 
@@ -81,7 +81,9 @@ def open_socket(app: App, state: State, units: Units) -> None:
     if refused or not app.host.up(app.socket):
         said = extract_traceback(app.host.journal(app.socket, since), 5)
         users = app.host.run(["ss", "-Hltnp", f"sport = :{app.settings().get('port')}"]).out.strip()
-        raise Refused(f"{app.socket} does not start", f"{said}\n{users}".strip(), "is its port taken? ss -ltnp")
+        raise Refused(
+            f"{app.socket} does not start", f"{said}\n{users}".strip(), f"is its port taken? {app.as_root('ss -ltnp')}"
+        )
     app.repairs += [f"started {app.socket}: it {wrong}"] if state.current else []
 
 

@@ -121,7 +121,7 @@ def acquire(app: App, holder: Json | None) -> bool:
         raise Busy(
             lock_text(app.name, rollout, now),
             remedy="wait for it to end; if it is dead: ansible-playbook flaskfleet.web.unlock, or here:"
-            f" flaskctl {app.name} unlock --force",
+            f" {app.as_root(f'flaskctl {app.name} unlock --force')}",
         )
     if not app.dry:
         app.host.checkpoint("lock-acquire")

@@ -79,7 +79,9 @@ def remove_recorded(app: App, record: Mapping[str, str], purge: bool) -> Json:
     if changed and not app.dry:
         mounts = [point for path in plan.goes for point in app.host.mounts_below(path)]
         if mounts:
-            raise Refused(f"{', '.join(mounts)} is mounted in {app.name}", remedy=f"umount {' '.join(mounts)}")
+            raise Refused(
+                f"{', '.join(mounts)} is mounted in {app.name}", remedy=app.as_root(f"umount {' '.join(mounts)}")
+            )
         app.host.checkpoint("remove-stop")
         stop_all(app, plan.stops)
         app.host.checkpoint("remove-files")
@@ -117,7 +119,7 @@ def stop_all(app: App, units: list[str]) -> None:
         raise Refused(
             f"{', '.join(awake)} cannot be disabled, so nothing of {app.name} is removed",
             "\n".join(filter(None, refused.values())),
-            f"systemctl disable {' '.join(awake)}",
+            app.as_root(f"systemctl disable {' '.join(awake)}"),
         )
 
 

@@ -21,7 +21,7 @@ def restart(app: App, holder: Json | None = None) -> Json:
         state = app.state(units)
         release = state.current
         if not release:
-            raise Refused(f"{app.name} has no current release", remedy=f"flaskctl {app.name} activate ID")
+            raise Refused(f"{app.name} has no current release", remedy=app.as_root(f"flaskctl {app.name} activate ID"))
         answer: Json = {"id": release, "changed": True, "repairs": app.repairs}
         if app.dry:
             return {**answer, "msg": f"would restart {release}"}
@@ -66,6 +66,6 @@ def restart(app: App, holder: Json | None = None) -> Json:
             raise Refused(f"{release} runs anew, but {left}", remedy=f"mend the cause, then {again}")
         wrong = ask(app, settings["verify"], release, VERIFY_SECONDS)[1] if has_site(app, settings) else ""
         if wrong:
-            raise Refused(f"{release} runs anew, but through nginx: {wrong}", remedy="nginx -t; systemctl status nginx")
+            raise Refused(f"{release} runs anew, but through nginx: {wrong}", remedy=app.look_at_nginx())
         seconds = round(app.host.now() - began, 2)
         return {**answer, "seconds": seconds, "msg": f"restarted {release}, in {seconds:.1f} s"}

@@ -41,9 +41,9 @@ def run_command(app: App, command: Sequence[str], wanted: str | None, tty: bool,
     """Run a command as the release runs: its user, sandbox, environment, credentials. `rc` is the command's."""
     app.settings()
     if not command:
-        raise Usage("run wants a command", remedy=f"flaskctl {app.name} run -- flask db upgrade")
+        raise Usage("run wants a command", remedy=app.as_root(f"flaskctl {app.name} run -- flask db upgrade"))
     if not app.host.is_root():
-        raise Refused("this enters the app's sandbox, and needs root", remedy=f"sudo {app.said}")
+        raise Refused("this enters the app's sandbox, and needs root", remedy=app.as_root(app.said))
     release = app.find(wanted) if wanted else app.linked("current")
     if not release:
         raise Refused(f"{app.name} has no current release", remedy="run --release ID -- COMMAND")
@@ -58,7 +58,9 @@ def run_command(app: App, command: Sequence[str], wanted: str | None, tty: bool,
             found = {"rc": app.host.attached(argv), "msg": ""}
     except KeyboardInterrupt:
         app.host.each("stop", f"{name}.service")
-        app.warnings += [f"{unit} runs on: systemctl stop {unit}" for unit in app.host.up(f"{name}.service")]
+        app.warnings += [
+            f"{unit} runs on: {app.as_root(f'systemctl stop {unit}')}" for unit in app.host.up(f"{name}.service")
+        ]
         raise
     return {"id": release, "changed": True, **found}
 

@@ -84,7 +84,9 @@ def finish(app: App, intent: Intent, settings: Json) -> None:
     idle = stand(app, intent.to)[1]
     app.host.checkpoint("drained")
     left = stop(app, others)
-    forget_failures(app, app.units(), intent.to)
+    units = app.units()  # a drain takes its time: something may have ended meanwhile
+    idle = idle or "; ".join(map(str, lacking(app, intent.to, units)))
+    forget_failures(app, units, intent.to)
     erase(app.releases_dir / intent.to / "refused.json")
     app.host.checkpoint("audit")
     more = {"was": intent.origin, "began": intent.began, "still": "; ".join(filter(None, [left, idle]))}
@@ -148,7 +150,9 @@ def refuse(app: App, release: str, state: State, unit: str, since: float, why: s
     detail, remedy = explain(app.name, app.host.journal(unit, since))
     if release == state.current:  # nothing else is there to serve: systemd goes on trying
         erase(app.intent_file)
-        raise Refused(f"the current release {release} does not start: {why}", detail, f"flaskctl {app.name} rollback")
+        raise Refused(
+            f"the current release {release} does not start: {why}", detail, app.as_root(f"flaskctl {app.name} rollback")
+        )
     left = stop(app, [release])
     if not state.current and not state.running:
         left = "; ".join(filter(None, [left, close_socket(app)]))
@@ -175,7 +179,7 @@ def prove(app: App, intent: Intent, address: Json, release: str | None) -> None:
     if not wrong:
         return
     origin = intent.origin if intent.origin != intent.to and app.manifest(intent.origin) else None
-    look = "nginx -t; systemctl status nginx"
+    look = app.look_at_nginx()
     if not origin:
         erase(app.intent_file)
         raise Refused(f"release {intent.to} runs, but through nginx: {wrong}", answer.body, look)

@@ -24,7 +24,7 @@ def verify(app: App, wanted: str | None) -> Json:
         raise Refused(f"{app.name} has no {missing}", remedy="run the playbook")
     answer, wrong = ask(app, address, release, 0)
     if wrong:
-        raise Refused(wrong, answer.body, "nginx -t; systemctl status nginx; flaskctl status")
+        raise Refused(wrong, answer.body, f"{app.look_at_nginx()}; flaskctl {app.name} status")
     msg = f"{release} answers {answer.status} through nginx"
     msg = "in maintenance: nginx answers in place of the app" if is_page(app, answer) else msg
     return {"id": release, "status": answer.status, "msg": msg}
