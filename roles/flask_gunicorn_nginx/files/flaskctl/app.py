@@ -72,14 +72,18 @@ class App(Layout):
     def units(self, *more: str) -> Units:
         return self.host.show(self.socket, *more, self.service, *self.unit_patterns())
 
+    def release_of(self, unit: str) -> str | None:
+        """Return the release of a unit of its server, of a process or a schedule; None for any other unit."""
+        match = re.match(rf"{self.name}(?:\.[a-z0-9-]+)?@([0-9a-f]{{12}})\.(?:service|timer)\Z", unit)
+        return match.group(1) if match else None
+
     def state(self, units: Units | None = None) -> State:
         running: dict[str, None] = {}
         active, jobs = [], []
         for unit, shown in sorted((units or self.units()).items()):
-            match = re.match(rf"{self.name}(?:\.[a-z0-9-]+)?@([0-9a-f]{{12}})\.(?:service|timer)\Z", unit)
-            if not match or stopped(shown):
+            release = self.release_of(unit)
+            if not release or stopped(shown):
                 continue
-            release = match.group(1)
             if self.is_job(unit):
                 jobs.append(release)
                 continue

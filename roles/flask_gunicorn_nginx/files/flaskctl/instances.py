@@ -8,7 +8,7 @@ from fnmatch import fnmatch
 from flaskctl.app import App
 from flaskctl.errors import Refused
 from flaskctl.files import erase, write
-from flaskctl.host import Units
+from flaskctl.host import Units, stopped
 from flaskctl.plan import State
 from flaskctl.standing import Lack, lacks
 from flaskctl.texts import extract_traceback
@@ -37,7 +37,8 @@ def start_standby(app: App, release: str) -> None:
     app.host.checkpoint("restart-standby")
     failed = started(app, [name])
     if failed:
-        end_standbys(app)
+        left = end_standbys(app)
+        app.warnings += [left] if left else []
         remedy = f"mend the cause, then {app.as_root(f'flaskctl {app.name} restart')}"
         raise Refused(f"{release} would not start anew: {failed[0]}; it goes on as it is", failed[1], remedy)
 
@@ -47,15 +48,18 @@ def standbys(app: App) -> list[str]:
     return sorted(path.name for path in app.passing_units_dir.glob(app.standby_unit("*")))
 
 
-def end_standbys(app: App) -> None:
+def end_standbys(app: App) -> str:
+    """Stop the standby instances of a restart; return what runs all the same and why, nothing if all is well."""
+    left = []
     for unit in standbys(app):
         refused = app.host.each("stop", unit)
         if app.host.up(unit):  # its file stays, so that the next run tries again
-            app.warnings.append(f"{unit} runs on: {refused.get(unit, '')}")
+            left.append(f"{unit} runs on: {refused.get(unit, '')}".rstrip(": "))
             continue
         app.host.systemctl("reset-failed", unit)
         erase(app.passing_units_dir / unit)
         app.reload()
+    return "; ".join(left)
 
 
 def check_whole(app: App, release: str) -> None:
@@ -181,5 +185,7 @@ def stop(app: App, releases: Sequence[str]) -> str:
 
 
 def units_of(app: App, releases: Sequence[str]) -> list[str]:
-    """Return the units of releases, in the order in which they are stopped."""
-    return [x for i in releases for x in (*(p for kind in KINDS for p in app.processes(i, kind)), app.unit(i))]
+    """Return the units of releases, in the order in which they are stopped; what runs without a file is one too."""
+    found = [x for i in releases for x in (*(p for kind in KINDS for p in app.processes(i, kind)), app.unit(i))]
+    up = {unit for unit, shown in app.units().items() if app.release_of(unit) in releases and not stopped(shown)}
+    return found + sorted(unit for unit in up - set(found) if not app.is_job(unit)) if releases else []

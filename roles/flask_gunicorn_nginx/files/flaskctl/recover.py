@@ -19,8 +19,9 @@ def recover_standby(app: App, state: State) -> None:
     if state.current and state.current not in state.active and started(app, [app.unit(state.current)]):
         app.warnings.append(f"{state.current} does not start again, its standby instance from a cut restart serves")
         return
-    end_standbys(app)
-    app.repairs.append("finished: a restart was cut")
+    left = end_standbys(app)
+    app.warnings += [left] if left else []
+    app.repairs += [] if left else ["finished: a restart was cut"]
 
 
 def recover(app: App) -> None:
@@ -38,10 +39,17 @@ def recover(app: App) -> None:
         state = app.state()
     for path in app.releases_dir.glob(".*"):
         erase(path)
-    plan = start_again(app, state, plan)
-    still = mend(app, state, plan)
+    carry_out(app, state, start_again(app, state, plan))
+    if plan.action == "relink":  # and what runs beside it is known only now
+        state = app.state()
+        carry_out(app, state, plan_recovery(state, plan.release))
     if state.current and state.current in state.active:
         forget_failures(app, units, state.current)
+
+
+def carry_out(app: App, state: State, plan: Recovery) -> None:
+    """Put right what the plan says, and say what came of it."""
+    still = mend(app, state, plan)
     if still:
         app.warnings.append(f"{plan.why}; {still}")
         app.audit("recover", plan.release, why=plan.why, still=still)
@@ -86,13 +94,13 @@ def start_again(app: App, state: State, plan: Recovery) -> Recovery:
 
 
 def mend(app: App, state: State, plan: Recovery) -> str:
-    """Carry a plan out; return what does not stop, nothing if all is well."""
+    """Put right what the plan says; return what is as wrong as before, nothing if all is well."""
     if state.intent and plan.action == "finish":
         try:
             move_links(app, state.intent)
             finish(app, state.intent, app.settings())
         except Refused as error:
-            app.warnings.append(error.msg)
+            return error.msg
         return ""
     if state.intent:
         restore_links(app, state.intent)

@@ -46,26 +46,27 @@ def restart(app: App, holder: Json | None = None) -> Json:
             what = f"{release} does not start again: {failed[0]}{serves}"
             raise Refused(what, failed[1], f"mend the cause, then {again}")
         app.host.checkpoint("restart-done")
-        end_standbys(app)
-        workers = app.processes(release, ".service")
-        before = app.host.show(*workers) if workers else {}
-        refused = app.host.each("restart", *workers)
-        after = app.host.show(*workers) if workers else {}
-        same = [
-            unit
-            for unit in workers
-            if unit in refused or after.get(unit, {}).get("MainPID") == before.get(unit, {}).get("MainPID", "0")
-        ]
-        app.audit("restart", release, **({"still": f"{', '.join(same)} is as before"} if same else {}))
-        if same:
-            what = f"{release} runs anew, but {', '.join(same)} could not be restarted"
-            raise Refused(what, "\n".join(refused.values()), f"systemctl status {same[0]}")
+        standby = end_standbys(app)
+        same, words = restart_workers(app, release)
         done, left = stand(app, release)
         app.repairs += done
+        left = "; ".join(filter(None, [standby, *(f"{unit} could not be restarted" for unit in same), left]))
+        app.audit("restart", release, **({"still": left} if left else {}))
         if left:
-            raise Refused(f"{release} runs anew, but {left}", remedy=f"mend the cause, then {again}")
+            raise Refused(f"{release} runs anew, but {left}", words, f"mend the cause, then {again}")
         wrong = ask(app, settings["verify"], release, VERIFY_SECONDS)[1] if has_site(app, settings) else ""
         if wrong:
             raise Refused(f"{release} runs anew, but through nginx: {wrong}", remedy=app.look_at_nginx())
         seconds = round(app.host.now() - began, 2)
         return {**answer, "seconds": seconds, "msg": f"restarted {release}, in {seconds:.1f} s"}
+
+
+def restart_workers(app: App, release: str) -> tuple[list[str], str]:
+    """Give the workers of a release fresh processes; return those that have not got them, and systemd's words."""
+    workers = app.processes(release, ".service")
+    before = app.host.show(*workers) if workers else {}
+    refused = app.host.each("restart", *workers)
+    after = app.host.show(*workers) if workers else {}
+    pids = {unit: (shown.get(unit, {}).get("MainPID", "0") for shown in (before, after)) for unit in workers}
+    same = [unit for unit, (old, new) in pids.items() if unit in refused or old == new]
+    return same, "\n".join(refused.values())

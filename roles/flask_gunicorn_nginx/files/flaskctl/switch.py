@@ -76,14 +76,14 @@ def finish(app: App, intent: Intent, settings: Json) -> None:
     if address and others:
         prove(app, intent, address, None)
     app.host.checkpoint("drain")
-    end_standbys(app)
+    standby = end_standbys(app)
     drain_off(app, others)
     if address:
         prove(app, intent, address, intent.to)
     app.host.checkpoint("timers")
     idle = stand(app, intent.to)[1]
     app.host.checkpoint("drained")
-    left = stop(app, others)
+    left = "; ".join(filter(None, [standby, stop(app, others)]))
     units = app.units()  # a drain takes its time: something may have ended meanwhile
     idle = idle or "; ".join(map(str, lacking(app, intent.to, units)))
     forget_failures(app, units, intent.to)
