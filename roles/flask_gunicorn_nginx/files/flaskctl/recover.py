@@ -40,9 +40,11 @@ def recover(app: App) -> None:
     for path in app.releases_dir.glob(".*"):
         erase(path)
     carry_out(app, state, start_again(app, state, plan))
-    if plan.action == "relink":  # and what runs beside it is known only now
+    if plan.action not in ("none", "stop"):  # and what runs beside the current release is known only now
         state = app.state()
-        carry_out(app, state, plan_recovery(state, plan.release))
+        again = plan_recovery(state, state.current)
+        if again.action == "stop":
+            carry_out(app, state, again)
     if state.current and state.current in state.active:
         forget_failures(app, units, state.current)
 
