@@ -251,8 +251,11 @@ class Machine(RuleBasedStateMachine):
         self.activate(number, faults)
 
     def activate(self, number: int, faults: dict[tuple[str, str], str]) -> None:
-        release = self.pick(number)
-        self.moved_to(release, self.ask("activate", release, faults=faults))
+        release, current = self.pick(number), links(self.host)[0]
+        before = self.serves() and current in self.host.active()
+        result = self.ask("activate", release, faults=faults)
+        self.moved_to(release, result)
+        assert faults or not before or self.serves(), "a release that is refused is no outage"
 
     @precondition(lambda self: self.staged)
     @rule(number=st.integers(0, 5), faults=FAULTS)
@@ -331,6 +334,7 @@ class Machine(RuleBasedStateMachine):
         shutil.rmtree(self.scratch / "host")
         self.host.units.clear()
         self.host.later.clear()
+        self.host.broken.clear()
         with_app(self.host)
         self.staged = {}
 
@@ -347,6 +351,12 @@ class Machine(RuleBasedStateMachine):
     @rule(number=st.integers(0, 5), part=st.sampled_from(["hello@{}.service", "hello.worker-1@{}.service"]))
     def a_unit_comes(self, number: int, part: str) -> None:
         self.host.set_unit(part.format(self.pick(number)), ActiveState="active", MainPID="4000")
+
+    @precondition(lambda self: self.staged)
+    @rule(number=st.integers(0, 5), how=st.sampled_from(["import", "timeout", "nginx", "worker process", "mended"]))
+    def a_release_turns_bad(self, number: int, how: str) -> None:
+        """With the database that it asks, say: it goes on, and would not start again, or answers 500."""
+        self.host.broken = {} if how == "mended" else {self.pick(number): how}
 
     @rule(unit=st.sampled_from(["hello.socket", "hello.service"]))
     def somebody_disables(self, unit: str) -> None:
@@ -366,6 +376,7 @@ class Machine(RuleBasedStateMachine):
     def a_calm_run_mends_all(self) -> None:
         """After one activation on a systemd that does as it is told, nothing is wrong."""
         self.host.sleep(100)
+        self.host.broken = {}
         current = links(self.host)[0]
         if not current or self.host.state_of("nginx.service") != "active":
             return
@@ -409,7 +420,7 @@ def test_what_flaskctl_says_is_what_stands(number: int) -> None:
     run_state_machine_as_test(
         Machine,
         settings=settings(
-            max_examples=150,
+            max_examples=120,
             stateful_step_count=12,
             derandomize=True,
             database=None,
