@@ -6,6 +6,7 @@ that ends well has done what it was told; what is wrong is never passed over.
 
 from __future__ import annotations
 
+import atexit
 import json
 import re
 import shutil
@@ -31,11 +32,25 @@ from tests.unit.flaskctl.given import PROCESSES, archive, config
 
 VERSIONS = ("v1", "v2", "v3")
 KINDS = ("web", "worker", "timer", "socket", "service", "standby", "try")
-VERBS = ("start", "stop", "restart", "enable", "disable", "reset-failed", "daemon-reload")
 # refuse: an error, and nothing is done; ignore: no error, and nothing is done; slow: done, after its time;
 # drop: done, and gone a little later, or much later
-HOWS = ("refuse", "ignore", "slow", "drop soon", "drop late")
-FAULTS = st.dictionaries(st.tuples(st.sampled_from(VERBS), st.sampled_from(KINDS)), st.sampled_from(HOWS), max_size=2)
+HOWS = {
+    "start": ("refuse", "ignore", "slow", "drop soon", "drop late"),
+    "stop": ("refuse", "ignore", "slow"),
+    "restart": ("refuse", "ignore", "drop soon"),
+    "enable": ("refuse", "ignore"),
+    "disable": ("refuse", "ignore"),
+}
+ABOUT = {
+    "start": ("web", "worker", "timer", "socket", "standby"),
+    "stop": ("web", "worker", "timer", "socket", "standby", "try"),
+    "restart": ("worker",),
+    "enable": ("socket", "service"),
+    "disable": ("socket", "service"),
+}
+Faults = dict[tuple[str, str], str]
+FAULT = st.sampled_from([((verb, unit), how) for verb, units in ABOUT.items() for unit in units for how in HOWS[verb]])
+FAULTS = st.lists(FAULT, max_size=2).map(dict)
 POINTS = (
     "intent",
     "start",
@@ -76,7 +91,7 @@ class FaultyHost(FakeHost):
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
-        self.faults: dict[tuple[str, str], str] = {}
+        self.faults: Faults = {}
         self.later: list[tuple[float, str, dict[str, str]]] = []
 
     def sleep(self, seconds: float) -> None:
@@ -132,18 +147,36 @@ class FaultyHost(FakeHost):
         super().checkpoint(name)
 
 
+# by whether a release is active: a tree, the units, and what is staged
+PREPARED: dict[bool, tuple[Path, str, dict[str, bool]]] = {}
+
+
 class Machine(RuleBasedStateMachine):
     """One host, from the first release on."""
 
-    @initialize(activated=st.sampled_from([0, 1, 1, 1]))
-    def begin(self, activated: int) -> None:
+    @initialize(activated=st.sampled_from([False, True, True, True]))
+    def begin(self, activated: bool) -> None:
         self.scratch = Path(tempfile.mkdtemp(prefix="model-"))
-        self.host = with_app(FaultyHost(self.scratch / "host"))
+        self.host = FaultyHost(self.scratch / "host")
         self.staged: dict[str, bool] = {}  # by id: whether it has a worker and a schedule
+        if activated not in PREPARED:
+            self.prepare(activated)
+            kept = Path(tempfile.mkdtemp(prefix="model-"))
+            atexit.register(shutil.rmtree, kept, ignore_errors=True)
+            shutil.copytree(self.host.root, kept / "host", symlinks=True)
+            PREPARED[activated] = kept / "host", json.dumps(self.host.units), dict(self.staged)
+            return
+        tree, units, self.staged = PREPARED[activated][0], PREPARED[activated][1], dict(PREPARED[activated][2])
+        shutil.copytree(tree, self.host.root, symlinks=True)
+        self.host.units = json.loads(units)
+
+    def prepare(self, activated: bool) -> None:
+        """Put three releases on the host, as if nothing had ever failed there."""
+        with_app(self.host)
         for version, beside in (("v1", True), ("v2", False), ("v3", True)):
             self.stage(version, beside, False, {})
         for number in range(2 * activated):
-            self.activate(number, {})
+            self.moves(["activate", self.pick(number)], {})
 
     def teardown(self) -> None:
         shutil.rmtree(getattr(self, "scratch", "/nonexistent"), ignore_errors=True)
@@ -188,9 +221,7 @@ class Machine(RuleBasedStateMachine):
 
     # what is asked
 
-    def ask(
-        self, *words: str, faults: dict[tuple[str, str], str] | None = None, stdin: str = "", die_at: str = ""
-    ) -> Result | None:
+    def ask(self, *words: str, faults: Faults | None = None, stdin: str = "", die_at: str = "") -> Result | None:
         """Run a command among faults; None where it was killed."""
         host = self.host
         host.faults, host.die_at = dict(faults or {}), die_at
@@ -214,7 +245,7 @@ class Machine(RuleBasedStateMachine):
             return
         assert links(self.host)[0] == release, result
         assert self.lacks(release) == [], result
-        assert self.up("web", "worker", "timer", but=release) == [], result
+        assert self.up("web", "worker", "timer", but=release) == [] and self.up("standby") == [], result
         said = self.events()[self.known :]
         assert not [event for event in said if "still" in event], said
         moves = [event["release"] for event in said if event["event"] in ("activate", "rollback")]
@@ -225,10 +256,10 @@ class Machine(RuleBasedStateMachine):
         return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
 
     @rule(version=st.sampled_from(VERSIONS), beside=st.booleans(), tried=st.booleans(), faults=FAULTS)
-    def stages(self, version: str, beside: bool, tried: bool, faults: dict[tuple[str, str], str]) -> None:
+    def stages(self, version: str, beside: bool, tried: bool, faults: Faults) -> None:
         self.stage(version, beside, tried, faults)
 
-    def stage(self, version: str, beside: bool, tried: bool, faults: dict[tuple[str, str], str]) -> None:
+    def stage(self, version: str, beside: bool, tried: bool, faults: Faults) -> None:
         self.host.sleep(60)
         before = self.serves() and links(self.host)[0]
         path = archive(self.scratch / f"{version}.tar.gz", {"app.py": version, "requirements.txt": "flask==3.0.3\n"})
@@ -247,41 +278,42 @@ class Machine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.staged)
     @rule(number=st.integers(0, 5), faults=FAULTS)
-    def activates(self, number: int, faults: dict[tuple[str, str], str]) -> None:
-        self.activate(number, faults)
-
-    def activate(self, number: int, faults: dict[tuple[str, str], str]) -> None:
-        release, current = self.pick(number), links(self.host)[0]
-        before = self.serves() and current in self.host.active()
-        result = self.ask("activate", release, faults=faults)
-        self.moved_to(release, result)
-        assert faults or not before or self.serves(), "a release that is refused is no outage"
-
-    @precondition(lambda self: self.staged)
-    @rule(number=st.integers(0, 5), faults=FAULTS)
-    def rollback(self, number: int, faults: dict[tuple[str, str], str]) -> None:
-        result = self.ask("rollback", faults=faults)
-        if result and result.rc == 0:
-            self.moved_to(result.json["id"], result)
+    def activates(self, number: int, faults: Faults) -> None:
+        self.moves(["activate", self.pick(number)], faults)
 
     @precondition(lambda self: self.staged)
     @rule(faults=FAULTS)
-    def restart(self, faults: dict[tuple[str, str], str]) -> None:
+    def rolls_back(self, faults: Faults) -> None:
+        self.moves(["rollback"], faults)
+
+    @precondition(lambda self: self.staged)
+    @rule(number=st.integers(0, 5), faults=st.lists(FAULT, min_size=1, max_size=2).map(dict), back=st.booleans())
+    def moves_on_a_bad_day(self, number: int, faults: Faults, back: bool) -> None:
+        self.moves(["restart"] if back else ["activate", self.pick(number)], faults)
+
+    @precondition(lambda self: self.staged)
+    @rule(faults=FAULTS)
+    def restarts(self, faults: Faults) -> None:
+        self.moves(["restart"], faults)
+
+    def moves(self, words: list[str], faults: Faults) -> None:
         current = links(self.host)[0]
-        before = (
-            {unit: self.host.units.get(unit, {}).get("MainPID") for unit in self.wanted(current)} if current else {}
-        )
-        result = self.ask("restart", faults=faults)
-        if result and result.rc == 0:
-            current = links(self.host)[0]
-            assert self.lacks(current) == [] and self.up("standby") == [], result
-            for unit, pid in before.items():
-                changed = self.host.units[unit]["MainPID"] != pid
-                assert changed or not unit.endswith(".service") or f"@{current}." not in unit, f"{unit} is as before"
+        before = self.serves() and current in self.host.active()
+        pids = {unit: self.host.units.get(unit, {}).get("MainPID") for unit in self.wanted(current)} if current else {}
+        result = self.ask(*words, faults=faults)
+        assert faults or not before or self.serves(), "what is refused is no outage"
+        if result is None or result.rc:
+            return
+        release = links(self.host)[0]
+        assert result.json["id"] == release
+        self.moved_to(release, result)
+        for unit, pid in pids.items() if words == ["restart"] and release == current else ():
+            fresh = self.host.units[unit]["MainPID"] != pid
+            assert fresh or not unit.endswith(".service"), f"{unit} is as before"
 
     @precondition(lambda self: self.staged)
     @rule(keep=st.integers(1, 3), faults=FAULTS)
-    def prune(self, keep: int, faults: dict[tuple[str, str], str]) -> None:
+    def prune(self, keep: int, faults: Faults) -> None:
         """Which recovers, and changes nothing else of what runs."""
         served = self.host.active()
         result = self.ask("prune", "--keep", str(keep), faults=faults)
@@ -294,9 +326,7 @@ class Machine(RuleBasedStateMachine):
             assert self.up("web", "worker", "timer", but=current) == [], result
         self.staged = {release: beside for release, beside in self.staged.items() if release in there}
 
-    @precondition(lambda self: self.staged)
-    @rule()
-    def start(self) -> None:
+    def starts(self) -> None:
         current = links(self.host)[0]
         result = self.ask("start")
         assert result
@@ -315,7 +345,7 @@ class Machine(RuleBasedStateMachine):
 
     @precondition(lambda self: len(self.staged) > 3)
     @rule(faults=FAULTS)
-    def remove(self, faults: dict[tuple[str, str], str]) -> None:
+    def remove(self, faults: Faults) -> None:
         note(self.host)
         result = self.ask("remove", faults=faults)
         assert result
@@ -341,35 +371,32 @@ class Machine(RuleBasedStateMachine):
     # what happens to a host
 
     @precondition(lambda self: self.staged)
-    @rule(number=st.integers(0, 30), state=st.sampled_from(["inactive", "failed", "activating"]))
-    def a_unit_goes(self, number: int, state: str) -> None:
-        units = [name for name in sorted(self.host.units) if self.host.state_of(name) == "active"]
-        if units:
-            self.host.set_unit(units[number % len(units)], ActiveState=state, MainPID="0")
-
-    @precondition(lambda self: self.staged)
-    @rule(number=st.integers(0, 5), part=st.sampled_from(["hello@{}.service", "hello.worker-1@{}.service"]))
-    def a_unit_comes(self, number: int, part: str) -> None:
-        self.host.set_unit(part.format(self.pick(number)), ActiveState="active", MainPID="4000")
-
-    @precondition(lambda self: self.staged)
-    @rule(number=st.integers(0, 5), how=st.sampled_from(["import", "timeout", "nginx", "worker process", "mended"]))
-    def a_release_turns_bad(self, number: int, how: str) -> None:
-        """With the database that it asks, say: it goes on, and would not start again, or answers 500."""
-        self.host.broken = {} if how == "mended" else {self.pick(number): how}
-
-    @rule(unit=st.sampled_from(["hello.socket", "hello.service"]))
-    def somebody_disables(self, unit: str) -> None:
-        self.host.set_unit(unit, ActiveState=self.host.state_of(unit), UnitFileState="disabled")
-
-    @precondition(lambda self: self.staged)
-    @rule()
-    def somebody_removes_the_link(self) -> None:
-        (base(self.host) / "current").unlink(missing_ok=True)
-
-    @rule(seconds=st.sampled_from([1, 60]))
-    def time_passes(self, seconds: int) -> None:
-        self.host.sleep(seconds)
+    @rule(
+        what=st.sampled_from(["goes", "fails", "hangs", "comes", "turns bad", "disabled", "link", "start", "time"]),
+        number=st.integers(0, 30),
+    )
+    def a_hand_or_an_accident(self, what: str, number: int) -> None:
+        host = self.host
+        if what in ("goes", "fails", "hangs"):
+            units = [name for name in sorted(host.units) if host.state_of(name) == "active"]
+            states = {"goes": "inactive", "fails": "failed", "hangs": "activating"}
+            if units:
+                host.set_unit(units[number % len(units)], ActiveState=states[what], MainPID="0")
+        elif what == "comes":
+            part = ["hello@{}.service", "hello.worker-1@{}.service"][number % 2]
+            host.set_unit(part.format(self.pick(number)), ActiveState="active", MainPID="4000")
+        elif what == "turns bad":  # with the database that it asks, say: it goes on, and would not start again
+            how = ["import", "timeout", "nginx", "worker process"][number % 4]
+            host.broken = {} if number % 5 == 0 else {self.pick(number): how}
+        elif what == "disabled":
+            unit = ["hello.socket", "hello.service"][number % 2]
+            host.set_unit(unit, ActiveState=host.state_of(unit), UnitFileState="disabled")
+        elif what == "link":
+            (base(host) / "current").unlink(missing_ok=True)
+        elif what == "start":
+            self.starts()
+        else:
+            host.sleep(number)
 
     @precondition(lambda self: self.staged)
     @rule()
@@ -420,7 +447,7 @@ def test_what_flaskctl_says_is_what_stands(number: int) -> None:
     run_state_machine_as_test(
         Machine,
         settings=settings(
-            max_examples=120,
+            max_examples=200,
             stateful_step_count=12,
             derandomize=True,
             database=None,

@@ -254,6 +254,31 @@ def test_a_release_with_a_line_that_systemd_ignores_is_refused_before_anything_i
     assert words.format(release) in said and "flask_gunicorn_nginx_service_settings" in said
 
 
+SAYS = {  # systemd-analyze verify on Debian 11, 12 and testing
+    247: """\
+\x1b[0;1;38;5;185m/t/hello@0123456789ab.service:5: Unknown key name 'NoExecPaths' in section 'Service', ignoring.\x1b[0m
+\x1b[0;1;38;5;185m/t/hello@0123456789ab.service:9: Unknown key name 'MemoryMx' in section 'Service', ignoring.\x1b[0m
+\x1b[0;1;38;5;185m/t/hello@0123456789ab.service:19: Unknown section 'Servce'. Ignoring.\x1b[0m
+\x1b[0;1;31mhello@0123456789ab.service: Command /srv/x is not executable: No such file or directory\x1b[0m
+""",
+    252: """\
+/t/hello@0123456789ab.service:9: Unknown key 'MemoryMx' in section [Service], ignoring.
+/t/hello@0123456789ab.service:12: Unit uses MemoryLimit=; please use MemoryMax= instead. Support will be removed soon.
+/t/hello@0123456789ab.service:19: Unknown section 'Servce'. Ignoring.
+hello@0123456789ab.service: Command /srv/x is not executable: No such file or directory
+""",
+    262: """\
+/t/hello@0123456789ab.service:9: Failed to parse ProtectHome=maybe, ignoring: Invalid argument
+/t/hello@0123456789ab.service:19: System call nosuchcall is not known, ignoring.
+""",
+}
+
+
+@pytest.mark.parametrize("systemd", sorted(SAYS))
+def test_the_words_of_each_systemd_are_understood(systemd: int) -> None:
+    assert [found.line for found in flaskctl.complaints(SAYS[systemd], systemd)] == [9, 19]
+
+
 def test_what_the_role_itself_has_for_newer_systemds_is_let_through(host: FakeHost, stage: Stage) -> None:
     host.unknown, host.systemd = {"NoExecPaths", "MemoryMx"}, 247
     one = stage("v1", service=f"{SERVICE}NoExecPaths=/\n")

@@ -50,7 +50,8 @@ def restart(app: App, holder: Json | None = None) -> Json:
         same, words = restart_workers(app, release)
         done, left = stand(app, release)
         app.repairs += done
-        left = "; ".join(filter(None, [standby, *(f"{unit} could not be restarted" for unit in same), left]))
+        beside = [f"beside it {other} runs on" for other in app.state().running if other != release]
+        left = "; ".join(filter(None, [standby, *(f"{unit} could not be restarted" for unit in same), left, *beside]))
         app.audit("restart", release, **({"still": left} if left else {}))
         if left:
             raise Refused(f"{release} runs anew, but {left}", words, f"mend the cause, then {again}")
