@@ -28,7 +28,7 @@ def staged(site: Site, change: Callable[[Any], None], rc: int = 0) -> Any:
 def with_processes(config: Any) -> None:
     service = "[Service]\nExecStart=/bin/sleep 86400\n"
     timer = "[Timer]\nOnCalendar=daily\n"
-    config["processes"] = {"sleeper": {"service": service}, "nightly": {"service": service, "timer": timer}}
+    config["processes"] = {"sleeper": {"service": service}, "hourly": {"service": service, "timer": timer}}
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def test_all_stands(site: Site, release: str) -> None:
     ("command", "words"),
     [
         ("systemctl stop hello.sleeper@{}.service", "hello.sleeper@{}.service is stopped"),
-        ("systemctl stop hello.nightly@{}.timer", "hello.nightly@{}.timer is stopped"),
+        ("systemctl stop hello.hourly@{}.timer", "hello.hourly@{}.timer is stopped"),
         ("systemctl disable hello.service", "hello.service does not start at boot"),
         ("systemctl disable hello.socket", "hello.socket does not start at boot"),
     ],
@@ -132,7 +132,7 @@ def test_flaskctl_is_found_by_every_sudo(site: Site) -> None:
 
 
 def test_the_audit_log_has_the_person(site: Site, release: str) -> None:
-    site.root(f"systemctl stop hello.nightly@{release}.timer; SUDO_USER=ada flaskctl hello activate {release}")
+    site.root(f"systemctl stop hello.hourly@{release}.timer; SUDO_USER=ada flaskctl hello activate {release}")
     last = json.loads(site.root("tail -n 1 /var/log/flaskctl/hello.jsonl"))
     assert (last["event"], last["by"]) == ("repair", "ada")
 
