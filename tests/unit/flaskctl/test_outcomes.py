@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.unit.flaskctl.fake_host import FakeHost, base, call, links, note
+from tests.unit.flaskctl.fake_host import FakeHost, base, call, killed, links, note
 from tests.unit.flaskctl.given import PROCESSES, config
 
 Stage = Callable[..., str]
@@ -160,3 +160,52 @@ def test_a_unit_that_systemd_cannot_load_is_no_release_and_leaves_nothing(
     assert "org.freedesktop.systemd1 says: bad-setting" in result.err
     assert [path.name for path in (base(host) / "releases").iterdir()] == [one]
     assert not list((host.root / "etc/systemd/system").glob("hello.*@*"))
+
+
+def test_what_ends_during_the_drain_is_seen_at_the_last_look(host: FakeHost, stage: Stage) -> None:
+    one, two = stage("v1"), stage("v2", processes=PROCESSES)
+    call(host, "hello", "activate", one)
+    change = host.change_units
+
+    def slow(verb: str, names: list[str], waits: bool) -> object:
+        if verb == "stop" and waits and one in names[0]:
+            host.set_unit(f"hello.worker-1@{two}.service", ActiveState="failed")
+        return change(verb, names, waits)
+
+    host.change_units = slow  # type: ignore[method-assign,assignment]
+    result = call(host, "hello", "activate", two)
+    assert result.rc == 1 and f"is current and serves, but hello.worker-1@{two}.service has failed" in result.err
+    assert "has failed" in audit(host)[-1]["still"]
+
+
+def test_a_recovery_that_ends_badly_is_not_called_finished(host: FakeHost, stage: Stage) -> None:
+    one, two = stage("v1"), stage("v2")
+    call(host, "hello", "activate", one)
+    assert killed(host, "verify", "hello", "activate", two)
+    host.broken[two] = "nginx"
+    answer = call(host, "hello", "prune", "--json").json
+    assert "is refused" in answer["warnings"][0] and not answer["repairs"]
+    assert "is refused" in audit(host)[-1]["still"] and host.active() == [one]
+
+
+@pytest.mark.parametrize("how", ["refuses", "does nothing"])
+def test_an_old_release_that_does_not_come_up_again_takes_nothing_from_the_new_one(
+    host: FakeHost, stage: Stage, how: str
+) -> None:
+    one, two = stage("v1"), stage("v2")
+    call(host, "hello", "activate", one)
+    host.broken[two] = "nginx"
+    start, done = host.start_unit, int(how == "refuses")
+    host.start_unit = lambda name, verb: done if one in name else start(name, verb)  # type: ignore[method-assign]
+    result = call(host, "hello", "activate", two)
+    assert result.rc == 1 and f"{one} does not start again, so {two} stays" in result.err
+    assert host.active() == [two] and links(host)[0] == two
+
+
+def test_a_worker_that_runs_without_its_unit_file_is_stopped_too(host: FakeHost, stage: Stage) -> None:
+    one, two = stage("v1"), stage("v2")
+    call(host, "hello", "activate", two)
+    host.set_unit(f"hello.gone@{one}.service", ActiveState="active")
+    answer = call(host, "hello", "activate", two, "--json").json
+    assert answer["repairs"] == [f"stopped: {one} ran beside the current release"]
+    assert running(host) == {f"hello@{two}.service"}

@@ -81,8 +81,8 @@ def open_socket(app: App, state: State, units: Units) -> None:
     since = app.host.now()
     app.host.each("stop", app.socket)
     app.host.systemctl("reset-failed", app.socket)
-    refused = app.host.each("start", app.socket)
-    if refused or not app.host.up(app.socket):
+    app.host.each("start", app.socket)
+    if not app.socket_state(app.units())["active"]:
         said = extract_traceback(app.host.journal(app.socket, since), 5)
         users = app.host.run(["ss", "-Hltnp", f"sport = :{app.settings().get('port')}"]).out.strip()
         raise Refused(

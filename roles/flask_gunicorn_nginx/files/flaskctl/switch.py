@@ -183,8 +183,8 @@ def prove(app: App, intent: Intent, address: Json, release: str | None) -> None:
     if not origin:
         erase(app.intent_file)
         raise Refused(f"release {intent.to} runs, but through nginx: {wrong}", answer.body, look)
-    refused = app.host.each("start", app.unit(origin), *app.processes(origin, ".service"))
-    if app.unit(origin) in refused or not app.host.up(app.unit(origin)):
+    app.host.each("start", app.unit(origin), *app.processes(origin, ".service"))
+    if origin not in app.state().active:
         erase(app.intent_file)
         raise Refused(f"{wrong}; and {origin} does not start again, so {intent.to} stays", answer.body, look)
     restore_links(app, intent)
