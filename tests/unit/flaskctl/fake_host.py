@@ -390,7 +390,8 @@ def with_app(host: FakeHostT) -> FakeHostT:
     (root / "etc/systemd/system/hello.service").write_text("[Service]\n")
     (root / "etc/systemd/system/hello@.service").write_text("[Service]\nUser=hello\n")
     site = root / "etc/nginx/sites-enabled/hello.conf"
-    site.is_symlink() or site.symlink_to("../sites-available/hello.conf")
+    if not site.is_symlink():
+        site.symlink_to("../sites-available/hello.conf")
     host.accounts["hello"] = flaskctl.Account(990, 990, "/nonexistent", "/usr/sbin/nologin")
     host.set_unit("hello.socket", ActiveState="active", UnitFileState="enabled")
     host.set_unit("hello.service", ActiveState="inactive", UnitFileState="enabled")

@@ -50,7 +50,7 @@ def complaints(said: str, systemd: int) -> list[Complaint]:
 
     What the role's own sandbox has and an older systemd does not know is no complaint.
     """
-    found = {}
+    found: dict[Complaint, None] = {}
     for line in re.sub(r"\x1b\[[\d;]*m", "", said).splitlines():  # systemd 247 colours what goes to a pipe too
         match = SAID.match(line.strip())
         if not match or not IGNORED.search(match["words"]):

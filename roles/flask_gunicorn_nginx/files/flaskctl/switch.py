@@ -19,6 +19,7 @@ from flaskctl.instances import (
     lacking,
     open_socket,
     stand,
+    standbys,
     start_and_watch,
     stop,
 )
@@ -115,6 +116,7 @@ def nothing_moves(app: App, state: State, units: Units, release: str, how: str, 
     if not app.dry:
         open_socket(app, state, units)
         done, left = stand(app, release)
+        left = "; ".join(filter(None, [left, *(f"{unit} runs on" for unit in standbys(app))]))
         app.repairs += done
         if done:
             app.audit("repair", release, what=done)
