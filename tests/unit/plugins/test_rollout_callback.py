@@ -168,7 +168,6 @@ def test_each_task_file_of_the_role_is_a_phase_or_a_detail_of_one() -> None:
         "main",
         "rollout",
         "ask",
-        "enable",
         "failed",
         "lock",
         "missing",
