@@ -448,7 +448,7 @@ def test_what_flaskctl_says_is_what_stands(number: int) -> None:
     run_state_machine_as_test(
         Machine,
         settings=settings(
-            max_examples=120,
+            max_examples=200,
             stateful_step_count=12,
             derandomize=True,
             database=None,
