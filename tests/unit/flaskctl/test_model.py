@@ -134,11 +134,11 @@ class FaultyHost(FakeHost):
                     self.later.append((self.clock + after, name, {"ActiveState": "failed", "MainPID": "0"}))
         return flaskctl.Done(rc, "", f"Failed to {verb} {names[0]}." if rc else "")
 
-    def http_get(self, scheme: str, port: int, host: str, path: str) -> Any:
+    def http_get(self, *asked: Any) -> Any:
         """Answer as nginx does; by the standby instance of a restart where that alone serves."""
         standby = next((u for u in self.units if kind(u) == "standby" and self.state_of(u) == "active"), "")
         if self.active() or not standby:
-            return super().http_get(scheme, port, host, path)
+            return super().http_get(*asked)
         return flaskctl.Answer(200, standby.rpartition("-")[2].partition(".")[0], "ok")
 
     def checkpoint(self, name: str) -> None:
