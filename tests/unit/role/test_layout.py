@@ -40,8 +40,10 @@ def test_the_action_calls_the_launcher() -> None:
 def test_every_sudo_finds_the_launcher_and_the_link_goes_with_it() -> None:
     link = evaluate(f"__{PREFIX}paths.flaskctl_link")
     assert link == "/usr/bin/flaskctl" and link in evaluate(f"__{PREFIX}needs.files")
-    tasks = REPOSITORY / "roles/flask_gunicorn_nginx/tasks"
-    assert all("paths.flaskctl_link" in (tasks / name).read_text() for name in ("install.yml", "remove.yml"))
+    role = REPOSITORY / "roles/flask_gunicorn_nginx"
+    host_set = own_variables()[f"__{PREFIX}host_set"]
+    assert any("paths.flaskctl_link" in str(entry) for entry in host_set["files"])
+    assert "paths.flaskctl_link" in (role / "tasks/remove.yml").read_text()
 
 
 def test_the_record_is_the_one_that_config_files_writes() -> None:
