@@ -22,7 +22,7 @@ PLACE = CACHE / "sanity"
 # ansible-test makes an environment for each of these, with a pip that it fetches; their packages are in ours
 PACKAGED = ("ansible-doc", "runtime-metadata", "validate-modules", "yamllint")
 LEFT_OUT = {
-    "import": "config_files and host are programs that run when they are read (plugins/plugin_utils/piped.py)",
+    "import": "config_files and host are programs that run when they are read (plugins/plugin_utils/stdin_program.py)",
     "pep8": "ruff reads the same, and more",
     "pylint": "ruff and mypy do its work, and its plugins want a version of their own",
 }

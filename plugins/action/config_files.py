@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.flaskfleet.web.plugins.plugin_utils.piped import ProgramAction
+from ansible_collections.flaskfleet.web.plugins.plugin_utils.stdin_program import ProgramAction
 
 ENTRY = {
     "path": {"type": "str", "required": True},
@@ -12,8 +12,8 @@ ENTRY = {
     "link": {"type": "str"},
     "regexp": {"type": "str"},
     "replace": {"type": "str"},
-    "aside": {"type": "str"},
-    "state": {"type": "str", "choices": ["present", "absent", "aside", "back"], "default": "present"},
+    "disabled_as": {"type": "str"},
+    "state": {"type": "str", "choices": ["present", "absent", "disabled", "restored"], "default": "present"},
     "mode": {"type": "str", "default": "0644"},
     "owner": {"type": "str"},
     "group": {"type": "str"},

@@ -13,7 +13,7 @@ from typing import Any
 from ansible.module_utils.common.text.converters import to_bytes
 from ansible_collections.flaskfleet.web.plugins.lookup.holder import taken_over, user
 from ansible_collections.flaskfleet.web.plugins.module_utils.source import mask
-from ansible_collections.flaskfleet.web.plugins.plugin_utils.piped import NOT_FOUND, PipedAction
+from ansible_collections.flaskfleet.web.plugins.plugin_utils.stdin_program import NOT_FOUND, StdinAction
 
 Json = dict[str, Any]
 
@@ -64,7 +64,7 @@ SPEC: dict[str, Json] = {
 }
 
 
-class ActionModule(PipedAction):  # type: ignore[misc]
+class ActionModule(StdinAction):  # type: ignore[misc]
     """One task, and one question to a host that has the release already."""
 
     def run(self, tmp: Any = None, task_vars: Json | None = None) -> Json:

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ansible_collections.flaskfleet.web.plugins.plugin_utils.piped import Json, WarningAction
+from ansible_collections.flaskfleet.web.plugins.plugin_utils.stdin_program import Json, WarningAction
 
 NAMES = {"type": "list", "elements": "str", "default": []}
 SITE = {

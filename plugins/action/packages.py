@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.flaskfleet.web.plugins.plugin_utils.piped import WarningAction
+from ansible_collections.flaskfleet.web.plugins.plugin_utils.stdin_program import WarningAction
 
 
 class ActionModule(WarningAction):  # type: ignore[misc]

@@ -36,11 +36,11 @@ def entry_problem(entry: Entry) -> str:
     """Return what is wrong with an entry of `files`, or nothing."""
     if not plain_path(entry["path"]):
         return "is not an absolute, plain path"
-    if entry["state"] in ("aside", "back"):
+    if entry["state"] in ("disabled", "restored"):
         return (
             ""
-            if plain_path(entry["aside"] or "")
-            else f"needs an absolute path in aside for the state {entry['state']}"
+            if plain_path(entry["disabled_as"] or "")
+            else f"needs an absolute path in disabled_as for the state {entry['state']}"
         )
     if entry["state"] == "absent":
         return ""
@@ -77,20 +77,20 @@ def restored(state: State, note: str) -> State:
     return dataclasses.replace(state, content="\n".join(lines).encode("utf-8", "surrogateescape"), mtime=0)
 
 
-def moved(path: str, aside: str, back: bool, look: Callable[[str], State]) -> list[Change]:
-    """Return the changes that move a file aside or back. Neither is ours, so neither is lost where both stand."""
-    here, there = look(path), look(aside)
+def moved(path: str, disabled_as: str, restore: bool, look: Callable[[str], State]) -> list[Change]:
+    """Return the changes that disable or restore a file. Neither is ours, so neither is lost where both stand."""
+    here, there = look(path), look(disabled_as)
     lossless = "absent" in (here.kind, there.kind) or there.kind == "link" or there.same_as(here)
-    if back:
+    if restore:
         if there.kind == "absent" or not lossless:
             return []
         stays = here if here.kind != "absent" else there
-        return [Change(path, here, stays), Change(aside, there, State())]
+        return [Change(path, here, stays), Change(disabled_as, there, State())]
     if here.kind == "absent":
         return []
     if not lossless:
-        raise ConfigError(f"{path} is to be moved to {aside}, where another file stands. Move that one away.")
-    return [Change(aside, there, here), Change(path, here, State())]
+        raise ConfigError(f"{path} is to be moved to {disabled_as}, where another file stands. Move that one away.")
+    return [Change(disabled_as, there, here), Change(path, here, State())]
 
 
 def owner_names(uid: int, gid: int) -> str:
@@ -176,8 +176,8 @@ def wanted(entry: Entry, check: bool) -> State:
 def changes_for(entry: Entry, look: Callable[[str], State], record: Mapping[str, str], check: bool) -> list[Change]:
     """Return the changes that an entry of `files` asks for; `look` tells what is at a path."""
     path = entry["path"]
-    if entry["state"] in ("aside", "back"):
-        changes = moved(path, entry["aside"], entry["state"] == "back", look)
+    if entry["state"] in ("disabled", "restored"):
+        changes = moved(path, entry["disabled_as"], entry["state"] == "restored", look)
     elif entry["state"] == "absent" and entry["regexp"] is not None:
         before = look(path)
         after = restored(before, record.get(f"line {path}", "[]")) if before.kind == "file" else before

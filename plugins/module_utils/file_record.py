@@ -45,7 +45,7 @@ def noted(record: Mapping[str, str], entries: Sequence[Entry], changes: Sequence
         if entry["state"] == "present":
             after[path] = wanted(entry, check=False).note()
         else:
-            after.pop(entry["aside"] or "", None)
+            after.pop(entry["disabled_as"] or "", None)
     return after
 
 

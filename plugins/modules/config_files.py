@@ -69,19 +69,19 @@ options:
           - What takes the place of each match of O(files[].regexp). What comes of it must stay the same when it is done
             again.
         type: str
-      aside:
+      disabled_as:
         description:
-          - Where the file waits with O(files[].state=aside), and comes back from with O(files[].state=back).
+          - Where the file waits with O(files[].state=disabled), and comes back from with O(files[].state=restored).
         type: str
       state:
         description:
           - V(present) needs exactly one of O(files[].content), O(files[].link) and O(files[].regexp).
           - V(absent) removes a file or a link that is on the record and still has that content, never a directory. One
             that is not was made or changed by somebody else, and stays; RV(left) names it.
-          - V(aside) moves it to O(files[].aside) and V(back) moves it back from there. Where nothing is to be moved
-            nothing happens.
+          - V(disabled) moves it to O(files[].disabled_as) and V(restored) moves it back from there. Where nothing is to
+            be moved nothing happens.
         type: str
-        choices: [present, absent, aside, back]
+        choices: [present, absent, disabled, restored]
         default: present
       mode:
         description:
@@ -151,8 +151,8 @@ EXAMPLES = r"""
       - path: /etc/nginx/sites-enabled/hello.conf
         link: ../sites-available/hello.conf
       - path: /etc/nginx/sites-enabled/default
-        aside: /etc/nginx/sites-available/default.replaced-by-hello
-        state: aside
+        disabled_as: /etc/nginx/sites-available/default.replaced-by-hello
+        state: disabled
     validate: [nginx, -t]
     apply: [systemctl, reload, nginx]
 
@@ -227,7 +227,7 @@ def work(
     """Do all of it, and return the result for Ansible."""
     every = [*files, *(preview["files"] if preview else [])]
     problems = [f"{entry['path']} {entry_problem(entry)}" for entry in every if entry_problem(entry)]
-    paths = [path for entry in every for path in (entry["path"], entry["aside"]) if path]
+    paths = [path for entry in every for path in (entry["path"], entry["disabled_as"]) if path]
     problems += [f"{path} is listed twice" for path in sorted(set(paths)) if paths.count(path) > 1]
     if problems:
         raise ConfigError("The list of files is not usable: " + "; ".join(problems) + ".")

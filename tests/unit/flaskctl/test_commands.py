@@ -254,8 +254,8 @@ def test_archive_and_configuration_can_both_come_on_standard_input(host: FakeHos
     path = archive(tmp_path / "x.tar.gz", {"app.py": "x\n" * 100, "requirements.txt": "flask==3.0.3\n"})
     words = ("hello", "stage", "--config", "-", "--json")
     by_name = call(host, *words, str(path), stdin=config()).json["id"]
-    piped = call(host, *words, "-", stdin=config().encode() + b"\n" + path.read_bytes())
-    assert (piped.rc, piped.json["id"], piped.json["changed"]) == (0, by_name, False)
+    whole = call(host, *words, "-", stdin=config().encode() + b"\n" + path.read_bytes())
+    assert (whole.rc, whole.json["id"], whole.json["changed"]) == (0, by_name, False)
     (tmp_path / "config.json").write_text(config())
     words = ("hello", "stage", "--config", str(tmp_path / "config.json"), "--json")
     assert call(host, *words, "-", stdin=path.read_bytes()).json["id"] == by_name

@@ -56,7 +56,7 @@ class Host:
         arguments = {
             "files": [
                 {"path": str(self.main), "regexp": r"^(\s*connections)\s+\d+;", "replace": r"\1 8192;"},
-                {"path": str(self.default), "aside": str(self.kept), "state": "aside"},
+                {"path": str(self.default), "disabled_as": str(self.kept), "state": "disabled"},
                 {"path": str(self.site), "content": content},
                 {"path": str(self.enabled), "link": "../available/hello.conf"},
                 {"path": str(self.etc / "deep" / "er" / "x.conf"), "content": "x\n", "mode": "0600"},

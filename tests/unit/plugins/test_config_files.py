@@ -269,19 +269,19 @@ def test_a_directory_in_the_way_is_named_and_stays(host: Host) -> None:
 
 def test_a_file_goes_aside_and_comes_back(host: Host) -> None:
     before = host.tree()
-    entry = {"path": str(host.default), "aside": str(host.kept)}
-    assert host.run(files=[{**entry, "state": "aside"}])["changed"]
-    assert not host.run(files=[{**entry, "state": "aside"}])["changed"]
-    assert host.run(files=[{**entry, "state": "back"}])["changed"]
+    entry = {"path": str(host.default), "disabled_as": str(host.kept)}
+    assert host.run(files=[{**entry, "state": "disabled"}])["changed"]
+    assert not host.run(files=[{**entry, "state": "disabled"}])["changed"]
+    assert host.run(files=[{**entry, "state": "restored"}])["changed"]
     assert host.tree() == before
-    assert not host.run(files=[{**entry, "state": "back"}])["changed"]
+    assert not host.run(files=[{**entry, "state": "restored"}])["changed"]
 
 
 def test_a_file_that_stands_in_the_way_of_one_that_comes_back_stays(host: Host) -> None:
-    entry = {"path": str(host.default), "aside": str(host.kept)}
-    host.run(files=[{**entry, "state": "aside"}])
+    entry = {"path": str(host.default), "disabled_as": str(host.kept)}
+    host.run(files=[{**entry, "state": "disabled"}])
     host.default.write_text("a new one\n")
-    host.run(files=[{**entry, "state": "back"}])
+    host.run(files=[{**entry, "state": "restored"}])
     assert host.default.read_text() == "a new one\n" and not os.path.lexists(host.kept)
 
 
@@ -351,7 +351,7 @@ def test_a_diff_of_what_is_no_text_says_so(host: Host) -> None:
         ({"path": "/x", "content": "", "mode": "99"}, "octal digits"),
         ({"path": "/x", "regexp": "a"}, "regexp and replace together"),
         ({"path": "/x", "regexp": "(", "replace": ""}, "regexp that Python cannot read"),
-        ({"path": "/x", "state": "aside"}, "absolute path in aside"),
+        ({"path": "/x", "state": "disabled"}, "absolute path in disabled_as"),
     ],
 )
 def test_an_entry_that_makes_no_sense_is_refused_with_its_path(host: Host, entry: dict[str, str], words: str) -> None:

@@ -214,10 +214,10 @@ def test_a_directory_goes_with_the_last_file_for_which_it_was_made(host: Host) -
 def test_what_waits_aside_is_not_lost_when_something_else_stands_in_its_place(host: Host) -> None:
     host.default.unlink()
     host.default.write_text("a site by hand\n")
-    entry = {"path": str(host.default), "aside": str(host.kept)}
-    host.run(files=[{**entry, "state": "aside"}])
+    entry = {"path": str(host.default), "disabled_as": str(host.kept)}
+    host.run(files=[{**entry, "state": "disabled"}])
     host.default.write_text("another\n")
-    answer = host.run(files=[{**entry, "state": "aside"}])
+    answer = host.run(files=[{**entry, "state": "disabled"}])
     assert answer["failed"] and f"{host.kept}, where another file stands" in answer["msg"]
-    host.run(files=[{**entry, "state": "back"}])
+    host.run(files=[{**entry, "state": "restored"}])
     assert (host.default.read_text(), host.kept.read_text()) == ("another\n", "a site by hand\n")

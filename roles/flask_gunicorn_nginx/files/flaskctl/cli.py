@@ -45,7 +45,7 @@ def text_of(path: str | None, stdin: IO[str]) -> str | None:
         raise Refused(f"{'standard input' if path == '-' else path} is not UTF-8 text") from None
 
 
-def piped(options: argparse.Namespace, stdin: IO[str]) -> tuple[Path | IO[bytes] | None, str | None]:
+def given_on_stdin(options: argparse.Namespace, stdin: IO[str]) -> tuple[Path | IO[bytes] | None, str | None]:
     """Return archive and configuration of `stage`; both can come on standard input, the configuration as a line."""
     if options.archive != "-":
         return Path(options.archive) if options.archive else None, text_of(options.config, stdin)
@@ -65,7 +65,7 @@ def carry_out(options: argparse.Namespace, app: App, stdin: IO[str]) -> Json:
         "status": lambda: status(app, getattr(options, "drift", False)),
         "doctor": lambda: doctor(app),
         "releases": lambda: list_releases(app),
-        "stage": lambda: stage(app, *piped(options, stdin), options.sha256, options.how, holder),
+        "stage": lambda: stage(app, *given_on_stdin(options, stdin), options.sha256, options.how, holder),
         "activate": lambda: activate(app, options.id, holder),
         "rollback": lambda: rollback(app, options.id, holder),
         "restart": lambda: restart(app, holder),

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from ansible.errors import AnsibleActionFail
 from ansible_collections.flaskfleet.web.plugins.action import config_files, host
-from ansible_collections.flaskfleet.web.plugins.plugin_utils import piped
+from ansible_collections.flaskfleet.web.plugins.plugin_utils import stdin_program
 
 Here = Callable[..., Any]
 
@@ -42,12 +42,12 @@ def test_options_that_there_are_not_are_refused(here: Here) -> None:
 
 
 def test_a_program_that_dies_shows_all_that_was_said(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(piped, "STUB", "print('half'); raise SystemExit('a bug')")
+    monkeypatch.setattr(stdin_program, "STUB", "print('half'); raise SystemExit('a bug')")
     answer = here(host, {}).run()
     assert answer["failed"] and answer["msg"] == "host ended with exit code 1 and gave no answer.\n\na bug\nhalf"
 
 
 def test_a_host_without_python_is_told_what_to_install(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(piped, "PYTHON", "/nowhere/python3")
+    monkeypatch.setattr(stdin_program, "PYTHON", "/nowhere/python3")
     answer = here(host, {}).run()
     assert answer["failed"] and "apt-get install python3" in answer["msg"]

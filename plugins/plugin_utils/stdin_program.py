@@ -48,7 +48,7 @@ class Done(NamedTuple):
         return "\n".join(text.strip("\n") for text in (self.err, self.out) if text.strip())
 
 
-class PipedAction(ActionBase):  # type: ignore[misc]
+class StdinAction(ActionBase):  # type: ignore[misc]
     """An action that needs one command on the host."""
 
     _supports_check_mode = True
@@ -74,7 +74,7 @@ class PipedAction(ActionBase):  # type: ignore[misc]
         return str(self._connection._shell.tmpdir or self._make_tmp_path())
 
 
-class ProgramAction(PipedAction):
+class ProgramAction(StdinAction):
     """An action whose module file is a program: that reads options and check mode as JSON, and writes its result."""
 
     MODULE: ClassVar[str]

@@ -1,4 +1,4 @@
-"""The lease: one rollout at a time on a host, whatever process or reboot comes between."""
+"""The rollout lock: one rollout at a time on a host, whatever process or reboot comes between."""
 
 from __future__ import annotations
 
