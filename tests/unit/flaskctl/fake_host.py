@@ -60,6 +60,7 @@ class FakeHost(Host):
         self.complained: list[Json] = []  # of units, in the journal
         self.calendars = {"daily", "*:*:0/5"}  # what systemd can read
         self.installed = ""
+        self.paths: dict[str, set[str]] = {}  # which a release has, where it has not all
         self.said = ""  # what the units of a release wrote to the journal, in the format short-unix
         self.calls: list[list[str]] = []
         self.environments: list[Mapping[str, str]] = []
@@ -353,6 +354,8 @@ class FakeHost(Host):
             return self.elsewhere[at]
         if self.nginx_down or not active:
             return flaskctl.Answer(0, "", "ConnectionRefusedError: [Errno 111] Connection refused")
+        if active[0] in self.paths and path not in self.paths[active[0]]:
+            return flaskctl.Answer(404, active[0], "no such page")
         bad = self.broken.get(active[0]) == "nginx"
         return flaskctl.Answer(500 if bad else 200, active[0], "boom" if bad else "ok")
 

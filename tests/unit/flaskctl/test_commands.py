@@ -392,6 +392,32 @@ def test_a_bad_release_is_refused_in_its_own_words_and_the_old_one_goes_on(
     assert listed == {one: ["current", "active"], two: ["refused"]}
 
 
+def gate(path: str, mounted: str = "") -> str:
+    return f'SCRIPT_NAME = "{mounted}"\nHEALTH_PATH = {path!r}\n'
+
+
+@pytest.mark.parametrize("mounted", ["", "/api"])
+def test_a_release_is_asked_for_its_own_health_path_forth_and_back(host: FakeHost, stage: Stage, mounted: str) -> None:
+    """The settings of the host have the path of the newest; the release before does not know it, nor it the old one."""
+    one = stage("v1", gunicorn_conf=gate("/ping", mounted))
+    call(host, "hello", "activate", one)
+    two = stage("v2", gunicorn_conf=gate("/healthz", mounted))
+    host.paths = {one: {f"{mounted}/ping"}, two: {f"{mounted}/healthz"}}
+    assert call(host, "hello", "activate", two).rc == 0 and host.active() == [two]
+    assert call(host, "hello", "rollback").rc == 0 and host.active() == [one]
+    assert call(host, "hello", "verify").rc == 0
+    assert call(host, "hello", "activate", two).rc == 0
+
+
+def test_where_a_new_release_lacks_its_own_path_the_old_one_is_proven_by_its_own(host: FakeHost, stage: Stage) -> None:
+    one, two = stage("v1", gunicorn_conf=gate("/ping")), stage("v2", gunicorn_conf=gate("/healthz"))
+    call(host, "hello", "activate", one)
+    host.paths = {one: {"/ping"}, two: {"/other"}}
+    result = call(host, "hello", "activate", two)
+    assert result.rc == 1 and f"{one} serves again, proven through nginx" in result.err, result.err
+    assert host.active() == [one]
+
+
 def test_a_refused_release_that_was_mended_is_no_longer_refused(host: FakeHost, stage: Stage) -> None:
     one, two = stage("v1"), stage("v2")
     call(host, "hello", "activate", one)

@@ -75,12 +75,12 @@ def finish(app: App, intent: Intent, settings: Json) -> None:
     address = settings.get("verify") if has_site(app, settings) else None
     others = [release for release in app.state().running if release != intent.to]
     if address and others:
-        prove(app, intent, address, None)
+        prove(app, intent, address, others=True)
     app.host.checkpoint("drain")
     standby = end_standbys(app)
     drain_off(app, others)
     if address:
-        prove(app, intent, address, intent.to)
+        prove(app, intent, address)
     app.host.checkpoint("timers")
     idle = stand(app, intent.to)[1]
     app.host.checkpoint("drained")
@@ -175,9 +175,9 @@ def move_links(app: App, intent: Intent) -> None:
         link(app.base / "previous", f"releases/{intent.origin}")
 
 
-def prove(app: App, intent: Intent, address: Json, release: str | None) -> None:
-    """Ask through nginx for an answer of this release, or of any. Where none comes, go back, and prove that."""
-    answer, wrong = ask(app, address, release, VERIFY_SECONDS)
+def prove(app: App, intent: Intent, address: Json, others: bool = False) -> None:
+    """Ask through nginx for an answer of the release, or of `others` too. Where none comes, go back, and prove that."""
+    answer, wrong = ask(app, address, intent.to, VERIFY_SECONDS, others)
     if not wrong:
         return
     origin = intent.origin if intent.origin != intent.to and app.manifest(intent.origin) else None

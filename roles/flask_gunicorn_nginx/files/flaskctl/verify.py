@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import contextlib
 import os
 
 from flaskctl import Json
@@ -33,8 +35,9 @@ def verify(app: App, wanted: str | None) -> Json:
 class Proof:
     """What came of asking at each of the host's own addresses."""
 
-    def __init__(self, app: App, address: Json, release: str | None) -> None:
-        self.app, self.address, self.release = app, address, release
+    def __init__(self, app: App, address: Json, release: str, others: bool) -> None:
+        self.app, self.release, self.others = app, release, others
+        self.address = {**address, "path": health_path(app, release) or address["path"]}
         self.good: dict[str, Answer] = {}
         self.bad: dict[str, tuple[Answer, str]] = {}
         self.taken: dict[str, str] = {}  # where another site has the address or the name
@@ -66,7 +69,8 @@ class Proof:
         answer = self.app.host.http_get(
             address["scheme"], int(address["port"]), address["host"], address["path"], place, address.get("public", "")
         )
-        wrong = judged(self.app, address, place, answer, self.release)
+        another = self.others and answer.release and answer.release != self.release
+        wrong = "" if another else judged(self.app, address, place, answer, self.release)
         if wrong:
             self.bad[place] = answer, wrong
         else:
@@ -83,13 +87,25 @@ class Proof:
         return next(iter(self.good.values())), ""
 
 
-def ask(app: App, address: Json, release: str | None, seconds: float) -> tuple[Answer, str]:
-    """Ask through nginx until this release (None: any) answers 2xx, at each address that users can come to.
+def health_path(app: App, release: str) -> str:
+    """Return the path that a release asks of itself in its gate, which another release may not know."""
+    found = {"SCRIPT_NAME": "", "HEALTH_PATH": ""}
+    for line in (read_text(app.releases_dir / release / "gunicorn.conf.py") or "").splitlines():
+        name, equals, value = line.partition(" = ")
+        if equals and name in found:
+            with contextlib.suppress(ValueError, SyntaxError):
+                found[name] = str(ast.literal_eval(value))
+    return found["HEALTH_PATH"] and found["SCRIPT_NAME"] + found["HEALTH_PATH"]
 
+
+def ask(app: App, address: Json, release: str, seconds: float, others: bool = False) -> tuple[Answer, str]:
+    """Ask through nginx until this release answers 2xx, at each address that users can come to.
+
+    With `others` any answer of another release is good too: it shows that nginx answers, and may not know the path.
     Returns the last answer, and what is wrong with it. Not 127.0.0.1, where nobody comes from: another site may have
     that, and another one the host's own address.
     """
-    start, proof = app.host.now(), Proof(app, address, release)
+    start, proof = app.host.now(), Proof(app, address, release, others)
     while True:
         proof.ask()
         answer, wrong = proof.result()
@@ -104,7 +120,7 @@ def where(address: Json, place: str) -> str:
     return "{scheme}://{host}:{port}{path}".format(**address) + f" at {place}"
 
 
-def judged(app: App, address: Json, place: str, answer: Answer, release: str | None) -> str:
+def judged(app: App, address: Json, place: str, answer: Answer, release: str) -> str:
     """Return what is wrong with an answer, nothing when it is good."""
     asked = where(address, place)
     by = f"release {answer.release}" if answer.release else "something that names no release"
@@ -117,7 +133,7 @@ def judged(app: App, address: Json, place: str, answer: Answer, release: str | N
         https = answer.location.startswith("https:") and "https" not in (address["scheme"], address.get("public"))
         hint = f". {TLS_ELSEWHERE.format(host=address['host'])}" if https and answer.release else ""
         return f"{asked} answers {answer.status}{to}, from {by}{hint}"
-    return f"{asked} is answered by {by}, not by {release}" if release and answer.release != release else ""
+    return f"{asked} is answered by {by}, not by {release}" if answer.release != release else ""
 
 
 def sites(app: App) -> list[Server]:
