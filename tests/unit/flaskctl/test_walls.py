@@ -122,4 +122,5 @@ def test_the_wall_stands_before_the_words_of_the_app() -> None:
 @pytest.mark.parametrize("wall", flaskctl.WALLS, ids=lambda wall: wall.name)
 def test_the_page_has_each_wall_as_it_is(wall: flaskctl.Wall) -> None:  # type: ignore[name-defined]
     page = (ROOT / "docs/walls.md").read_text()
-    assert f"| {wall.name} | {wall.tells} | {wall.opens.format('PATH', app='NAME')} | {wall.costs} |" in page
+    tells, opens = (part.format("PATH", app="NAME") for part in (wall.tells, wall.opens))
+    assert f"| {wall.name} | {tells} | {opens} | {wall.costs} |" in page
