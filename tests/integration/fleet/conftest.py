@@ -230,7 +230,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 def lines_of_table(said: str) -> dict[str, str]:
     """The report of a rollout: the result by host."""
-    found = re.findall(
-        r"^\s+(fleet-\S+)\s+(?:[0-9a-f]{12}|-)\s+(?:[0-9a-f]{12}|-)\s+(\S+(?: \S+)*?)\s+(?:[\d.]+|-)$", said, re.M
-    )
+    release = r"\s+(?:[0-9a-f]{12}|-)"
+    found = re.findall(rf"^\s+(?:- )?(fleet-\S+){release}{release}\s+(\S+(?: \S+)*?)\s+(?:[\d.]+|-)$", said, re.M)
     return dict(found)

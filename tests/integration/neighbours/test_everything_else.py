@@ -20,7 +20,7 @@ MANIFEST = Path(__file__).with_name("manifest.py").read_text()
 OURS = {
     "files": [
         *("/srv/hello*", "/var/lib/hello*", "/var/lib/private*", "/var/lib/flaskfleet*", "/etc/flaskctl*"),
-        *("/usr/local/bin/flaskctl", "/usr/local/lib/flaskctl*", "/etc/needrestart*"),
+        *("/usr/bin/flaskctl", "/usr/local/bin/flaskctl", "/usr/local/lib/flaskctl*", "/etc/needrestart*"),
         *("/usr/local/share/bash-completion*", "/usr/local/share/man/man8*"),
         *(
             "/etc/systemd/system/hello*",
@@ -38,7 +38,7 @@ OURS = {
 # what `absent` leaves, with the data of the app
 KEPT = {
     **dict.fromkeys(OURS, []),
-    "files": ["/var/lib/hello*", "/var/lib/flaskfleet*", "/usr/local/*", *OURS["files"][-4:]],
+    "files": ["/var/lib/hello*", "/var/lib/flaskfleet*", "/usr/bin/flaskctl", "/usr/local/*", *OURS["files"][-4:]],
     "accounts": OURS["accounts"],
 }
 NOTHING: dict[str, list[str]] = dict.fromkeys(OURS, [])

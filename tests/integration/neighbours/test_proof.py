@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,6 +43,8 @@ def released(site: Site, deploy: Deploy) -> Iterator[Played]:
     assert played.rc == 0, played.out
     site.root("cp /etc/nginx/nginx.conf /root/nginx.conf.proof")
     yield played
+    # the sandbox was tried with what nginx read meanwhile, which is less than what it reads again now
+    site.root("rm -f /etc/systemd/system/nginx.service.d/flaskfleet.conf; systemctl daemon-reload")
     site.root("mv /root/nginx.conf.proof /etc/nginx/nginx.conf; systemctl reset-failed nginx; systemctl restart nginx")
 
 
@@ -55,6 +58,7 @@ def neighbour(site: Site) -> Iterator[str]:
 
 def put(site: Site, path: str, text: str) -> None:
     site.root(f"cat > {path} <<'U'\n{text}\nU\nnginx -t && systemctl reload nginx")
+    time.sleep(1)  # the workers of before answer for a moment
 
 
 def own_address(site: Site) -> str:
