@@ -405,8 +405,9 @@ def test_long_answers_and_websockets_finish_when_a_release_comes_in_their_middle
     for load in websockets:
         while load.report().requests < 3:
             time.sleep(0.2)
-        kind = load.report().kinds["websocket"]
-        assert kind.slowest >= 20 and load.stop().failed == 0, kind
+        report = load.report()
+        load.stop()  # in the middle of the next ones, which nobody asks about
+        assert report.kinds["websocket"].slowest >= 20 and report.failed == 0, report
 
 
 def test_workers_and_schedules_went_with_their_release_and_finished_each_job(hosts: list[Host], books: Books) -> None:

@@ -112,4 +112,7 @@ def test_a_host_of_an_older_role_is_taken_over_and_rolls_back_to_what_that_relea
     finally:
         (report,) = users.close().values()
         users.save("upgrade")
-    assert report.requests > 100 and report.failed == 0, f"{report}\n{users.table()}"
+    # the site is another one, so nginx reloads, once: it closes connections that clients keep and do not use
+    other = [text for text in report.failures if "reused connection" not in text]
+    assert report.requests > 100 and not other, f"{report}\n{users.table()}"
+    assert not any(row.failed for row in users.rows[1:]), users.table()
