@@ -31,7 +31,16 @@ class ActionModule(WarningAction):  # type: ignore[misc]
 
     MODULE = "host"
     USES = (
-        *("engine", "file_state", "alterations", "nginx_config", "nginx_needs", "nginx_sandbox", "nginx_site"),
+        *(
+            "engine",
+            "file_state",
+            "alterations",
+            "host_facts",
+            "nginx_config",
+            "nginx_needs",
+            "nginx_sandbox",
+            "nginx_site",
+        ),
         *("ownership", "port_holders"),
     )
     SPEC = {

@@ -22,6 +22,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from ansible_collections.flaskfleet.web.plugins.module_utils.host_facts import read
 from ansible_collections.flaskfleet.web.plugins.module_utils.nginx_config import CONFIGURATION, directives
 from ansible_collections.flaskfleet.web.plugins.module_utils.nginx_needs import Need, defaults, needs
 
@@ -200,15 +201,6 @@ def run(argv: Sequence[str], data: str = "") -> Done:
     except OSError as error:
         return Done(127, "", str(error))
     return Done(done.returncode, done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace"))
-
-
-def read(path: str) -> str:
-    """Return a file's text, nothing where there is none."""
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read()
-    except OSError:
-        return ""
 
 
 def settled(need: Need) -> Need | None:

@@ -15,6 +15,8 @@ import struct
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
+from ansible_collections.flaskfleet.web.plugins.module_utils.host_facts import read
+
 PROC = "/proc"
 UNIT = re.compile(r"([^/]+\.(?:service|scope|socket|slice))/?$")
 
@@ -59,15 +61,6 @@ def socket_units(shown: str) -> dict[int, str]:
 
 
 # asking
-
-
-def read(path: str) -> str:
-    """Return a file's text, nothing where there is none."""
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read()
-    except OSError:
-        return ""
 
 
 def owners(inodes: Collection[str]) -> dict[str, int]:

@@ -314,7 +314,6 @@ nginx_dropin:
 import json
 import os
 import pwd
-import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -322,8 +321,17 @@ from typing import Any
 
 from ansible_collections.flaskfleet.web.plugins.module_utils.alterations import alterations, edits_undone
 from ansible_collections.flaskfleet.web.plugins.module_utils.engine import whole
+from ansible_collections.flaskfleet.web.plugins.module_utils.host_facts import (
+    installed,
+    loaded,
+    ports,
+    read,
+    release,
+    standing,
+    versions,
+)
 from ansible_collections.flaskfleet.web.plugins.module_utils.nginx_config import directives
-from ansible_collections.flaskfleet.web.plugins.module_utils.nginx_sandbox import Done, configuration, judge, read
+from ansible_collections.flaskfleet.web.plugins.module_utils.nginx_sandbox import Done, configuration, judge
 from ansible_collections.flaskfleet.web.plugins.module_utils.nginx_site import decide
 from ansible_collections.flaskfleet.web.plugins.module_utils.ownership import foreign, recorded
 from ansible_collections.flaskfleet.web.plugins.module_utils.port_holders import holders
@@ -333,64 +341,6 @@ ROOTS_PATH = ":/usr/sbin:/sbin"  # su leaves a PATH without it
 NGINX = "nginx.service"
 HTTP = 80
 SYSTEMD = "/run/systemd/system"  # systemd's own test: sd_booted(3)
-
-
-# deciding: pure functions
-
-
-def release(text: str) -> dict[str, str]:
-    """Return the settings of os-release(5)."""
-    found = {}
-    for line in text.splitlines():
-        name, equals, value = line.partition("=")
-        if equals and not name.startswith("#"):
-            found[name.strip()] = value.strip().strip("\"'")
-    return found
-
-
-def installed(listed: str, nginx: bool) -> set[str]:
-    """Return the packages that dpkg-query lists as installed, one `name status` a line.
-
-    `nginx`: it is there with its unit. Then whatever package it came in will do, nginx-extras say, for it stays.
-    """
-    words = [line.split() for line in listed.splitlines()]
-    broken = {name for name, *status in words if name == "nginx" and status[0].startswith(("half", "unpacked"))}
-    found = {name for name, *status in words if status == ["installed"]}
-    return found | ({"nginx"} - broken if nginx else set())
-
-
-def standing(names: Sequence[str], shown: str) -> dict[str, dict[str, bool]]:
-    """Return whether units run and start at boot, from what `systemctl show` says of each."""
-    found = {name: {"active": False, "enabled": False} for name in names}
-    for block in shown.split("\n\n"):
-        unit = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
-        for name in found.keys() & set(unit.get("Names", "").split()):
-            found[name]["active"] = unit.get("ActiveState") == "active"
-            found[name]["enabled"] = unit.get("UnitFileState") == "enabled"
-    return found
-
-
-def loaded(shown: str) -> set[str]:
-    """Return the units that systemd has found, from what `systemctl show` says of each."""
-    blocks = [dict(line.split("=", 1) for line in block.splitlines() if "=" in line) for block in shown.split("\n\n")]
-    return {name for unit in blocks if unit.get("LoadState") == "loaded" for name in unit.get("Names", "").split()}
-
-
-def ports(table: str) -> set[int]:
-    """Return the local ports of the sockets that listen, from a table of proc_net_tcp(5)."""
-    rows = (line.split() for line in table.splitlines()[1:])
-    return {int(row[1].rpartition(":")[2], 16) for row in rows if len(row) > 3 and row[3] == "0A"}
-
-
-def versions(said: str) -> dict[str, str | None]:
-    """Return the versions of nginx and of its OpenSSL, from `nginx -V`."""
-    nginx = re.search(r"nginx/([\d.]+)", said)
-    # the first is there where the library is another one than at the build
-    openssl = re.search(r"running with OpenSSL ([\w.]+)", said) or re.search(r"built with OpenSSL ([\w.]+)", said)
-    return {"nginx": nginx and nginx[1], "openssl": openssl and openssl[1]}
-
-
-# asking
 
 
 def accounts(names: Sequence[str]) -> dict[str, dict[str, str]]:

@@ -1,0 +1,72 @@
+# Copyright: Flask Fleet contributors
+# SPDX-License-Identifier: MIT
+"""Read what programs and files of a host say of it: os-release, dpkg-query, systemctl, nginx -V, /proc/net.
+
+Part of the program of flaskfleet.web.host: Python 3.9, the standard library alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+
+def read(path: str) -> str:
+    """Return a file's text, nothing where there is none."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
+def release(text: str) -> dict[str, str]:
+    """Return the settings of os-release(5)."""
+    found = {}
+    for line in text.splitlines():
+        name, equals, value = line.partition("=")
+        if equals and not name.startswith("#"):
+            found[name.strip()] = value.strip().strip("\"'")
+    return found
+
+
+def installed(listed: str, nginx: bool) -> set[str]:
+    """Return the packages that dpkg-query lists as installed, one `name status` a line.
+
+    `nginx`: it is there with its unit. Then whatever package it came in will do, nginx-extras say, for it stays.
+    """
+    words = [line.split() for line in listed.splitlines()]
+    broken = {name for name, *status in words if name == "nginx" and status[0].startswith(("half", "unpacked"))}
+    found = {name for name, *status in words if status == ["installed"]}
+    return found | ({"nginx"} - broken if nginx else set())
+
+
+def standing(names: Sequence[str], shown: str) -> dict[str, dict[str, bool]]:
+    """Return whether units run and start at boot, from what `systemctl show` says of each."""
+    found = {name: {"active": False, "enabled": False} for name in names}
+    for block in shown.split("\n\n"):
+        unit = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+        for name in found.keys() & set(unit.get("Names", "").split()):
+            found[name]["active"] = unit.get("ActiveState") == "active"
+            found[name]["enabled"] = unit.get("UnitFileState") == "enabled"
+    return found
+
+
+def loaded(shown: str) -> set[str]:
+    """Return the units that systemd has found, from what `systemctl show` says of each."""
+    blocks = [dict(line.split("=", 1) for line in block.splitlines() if "=" in line) for block in shown.split("\n\n")]
+    return {name for unit in blocks if unit.get("LoadState") == "loaded" for name in unit.get("Names", "").split()}
+
+
+def ports(table: str) -> set[int]:
+    """Return the local ports of the sockets that listen, from a table of proc_net_tcp(5)."""
+    rows = (line.split() for line in table.splitlines()[1:])
+    return {int(row[1].rpartition(":")[2], 16) for row in rows if len(row) > 3 and row[3] == "0A"}
+
+
+def versions(said: str) -> dict[str, str | None]:
+    """Return the versions of nginx and of its OpenSSL, from `nginx -V`."""
+    nginx = re.search(r"nginx/([\d.]+)", said)
+    # the first is there where the library is another one than at the build
+    openssl = re.search(r"running with OpenSSL ([\w.]+)", said) or re.search(r"built with OpenSSL ([\w.]+)", said)
+    return {"nginx": nginx and nginx[1], "openssl": openssl and openssl[1]}
