@@ -66,20 +66,28 @@ def why_playbook_failed(log: str) -> str | None:
     return None
 
 
+def cut(lines: list[str], most: int) -> list[str]:
+    """The lines, without those in the middle when they are many: a failure is named first and its cause comes last."""
+    if len(lines) <= most:
+        return lines
+    head = most // 3
+    left = len(lines) - most
+    return [*lines[:head], f"... {left} more lines in the log ...", *lines[head + left :]]
+
+
 def why_tests_failed(log: str) -> str | None:
-    """The failures of a pytest run and its summary, cut in the middle when long; None when it reports none."""
-    _, failures, rest = log.partition("= FAILURES =")
-    if not failures:
-        _, failures, rest = log.partition("= ERRORS =")
-    if not failures:
+    """Each failure of a pytest run, cut, and a line for each in its summary; None when it reports none."""
+    found = re.search(r"= (?:FAILURES|ERRORS) =+\n", log)
+    if not found:
         return None
-    lines = rest.splitlines()[1:]
+    lines = log[found.end() :].splitlines()
     summary = next((number for number, line in enumerate(lines) if "short test summary info" in line), len(lines))
-    ends = [number for number, line in enumerate(lines) if re.match(r"=+ .* in [\d.]+s.* =+$", line)]
-    shown = lines[:summary][:SHOWN]
-    if summary > SHOWN:
-        shown.append(f"... {summary - SHOWN} more lines in the log ...")
-    return "\n".join([*shown, *lines[summary : (ends[-1] + 1) if ends else None][:SHOWN]])
+    heads = [number for number, line in enumerate(lines[:summary]) if re.match(r"_{2,} .+ _{2,}$", line)]
+    failures = [lines[head:end] for head, end in zip(heads, [*heads[1:], summary], strict=True)]
+    shown = [line for failure in failures for line in cut(failure, max(SHOWN // 3, 2 * SHOWN // len(failures)))]
+    # a message of many lines goes on below its own
+    told = [line for line in lines[summary:] if re.match(r"(?:FAILED|ERROR) |=+ .* in [\d.]+s.* =+$", line)]
+    return "\n".join([*cut(shown, 4 * SHOWN), *told[:SHOWN]])
 
 
 def why_failed(log: str) -> str:

@@ -59,6 +59,21 @@ def test_failed_tests_show_the_failure_and_the_summary_and_not_what_follows() ->
     assert "session starts" not in shown and "verifier done" not in shown
 
 
+def test_each_failure_is_shown_with_its_first_and_its_last_lines() -> None:
+    said = "".join(f"E     line {number}\n" for number in range(400))
+    several = "".join(f"{'_' * 20} test_{name} {'_' * 20}\n{said}E     cause of {name}\n" for name in ("one", "two"))
+    ends = "".join(f"FAILED test_a.py::test_{name} - AssertionError:\n  line 0\n  line 1\n" for name in ("one", "two"))
+    shown = why_failed(f"=== FAILURES ===\n{several}=== short test summary info ===\n{ends}=== 2 failed in 9.00s ===\n")
+    for name in ("one", "two"):
+        assert f" test_{name} " in shown and f"cause of {name}\n" in shown
+    assert shown.splitlines()[-3:] == [
+        "FAILED test_a.py::test_one - AssertionError:",
+        "FAILED test_a.py::test_two - AssertionError:",
+        "=== 2 failed in 9.00s ===",
+    ]
+    assert len(shown.splitlines()) < 200
+
+
 def test_colours_do_not_hide_a_failure() -> None:
     assert why_failed(f"\x1b[0;31m{PLAYBOOK.strip()}".replace("fatal:", "\x1b[31mfatal:")).startswith("TASK [")
 
