@@ -141,6 +141,23 @@ def test_too_few_requests_are_not_judged(host: FakeHost, baked: Callable[..., An
     assert result.rc == 0 and not result.json["judged"] and "too few requests to judge, 119" in result.json["msg"]
 
 
+def test_what_failed_between_the_switch_and_the_bake_counts(host: FakeHost, stage: Stage) -> None:
+    """A load balancer takes a host that fails out, and then there is too little to judge by."""
+    call(host, "hello", "activate", stage("v1"))
+    two = stage("v2")
+    host.sleep(120)
+    began = host.clock
+    assert call(host, "hello", "activate", two).rc == 0
+    log(host, [entry(began - 60 + second / 2) for second in range(119)], "hello.access.log.1")
+    log(host, [entry(host.clock + 1, 500)] * 8 + [entry(host.clock + 20), entry(host.clock + 40)])
+    host.sleep(10)
+    result = call(host, "hello", "bake", "--seconds", "60", "--min-requests", "10", "--json")
+    assert result.rc == 1 and "80.00 percentage points more requests fail" in result.json["msg"]
+    host.sleep(3600)  # and by hand, later, no more than the same time counts
+    log(host, [entry(began + 60, 500)] * 50 + [entry(host.clock + second) for second in range(50)])
+    assert call(host, "hello", "bake", "--seconds", "60", "--json").json["after"]["errors"] == 0
+
+
 def test_where_there_was_too_little_to_compare_with_nobody_waits(host: FakeHost, baked: Callable[..., Any]) -> None:
     clocks: list[float] = []
 

@@ -25,6 +25,9 @@ def bake(app: App, seconds: int, limits: Limits) -> Json:
             f"{app.name} has no activation to compare with", remedy=app.as_root(f"flaskctl {app.name} activate ID")
         )
     start = int(app.host.now())
+    # Requests that failed between the switch and now count: a load balancer sends fewer to a host that fails, and what
+    # comes later could be too little to judge by. When the switch was long ago there is no end of them.
+    since = max(moment(moved[-1].get("when")) or start, start - seconds)
     before = traffic(log_entries(app, switched - seconds), switched - seconds, switched)
     after, enough = Traffic(0, 0), False
     # with too little to compare with nothing that comes can be judged, and the rollout need not wait for it
@@ -33,15 +36,17 @@ def bake(app: App, seconds: int, limits: Limits) -> Json:
         app.host.sleep(max(0.0, start + look - app.host.now()))
         if app.linked("current") != release:
             raise Refused(f"{release} is no longer current, {app.linked('current')} is")
-        after = traffic(log_entries(app, start), start, start + look)
+        entries = list(log_entries(app, since))
+        # latency is for the whole time alone, and from now on: a release is slow while it is new
+        times = traffic(entries, start, start + look).times if look == seconds else ()
+        after = traffic(entries, since, start + look)._replace(times=times)
         enough = min(before.requests, after.requests) >= limits.requests
-        # latency is for the whole time alone: a release is slow while it is new
-        wrong = worse(before, after if look == seconds else after._replace(times=()), limits) if enough else ""
+        wrong = worse(before, after, limits) if enough else ""
         if wrong:
             what = f"release {release} of {app.name} does worse than what ran before: {wrong}"
-            detail = f"before: {before}\nafter:  {after}, in {look} s"
+            detail = f"before: {before}\nafter:  {after}, in {start + look - since} s"
             raise Refused(what, detail, app.as_root(f"flaskctl {app.name} rollback"))
-    said = f"before: {before}; after: {after}, in {seconds} s"
+    said = f"before: {before}; after: {after}, in {start + seconds - since} s"
     said = said if enough else f"too few requests to judge, {limits.requests} are wanted; {said}"
     if idle:
         said = f"too few requests in the {seconds} s before to judge by, {limits.requests} are wanted: {before}"
