@@ -16,6 +16,7 @@ import json
 import os
 import shlex
 import subprocess
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -34,6 +35,7 @@ from ansible_collections.flaskfleet.web.plugins.module_utils.file_state import (
 
 # Emptied by a reboot, and a reboot makes every program read its files: nothing is left to apply then.
 STATE_DIRECTORY = "/run/flaskfleet"
+LOCK_SECONDS = 60  # how long a run waits for another one on the same host
 
 Command = Sequence[str]
 
@@ -108,13 +110,26 @@ def put_back(changes: Sequence[Change], directories: Sequence[str]) -> tuple[lis
     return sorted(done), errors
 
 
+def try_lock(handle: int) -> bool:
+    """Return whether the lock is ours now."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
 @contextlib.contextmanager
 def locked() -> Iterator[None]:
     """Let one run at a time change files on this host; the kernel frees the lock of a run that is killed."""
     os.makedirs(STATE_DIRECTORY, mode=0o700, exist_ok=True)
     handle = os.open(os.path.join(STATE_DIRECTORY, "config_files.lock"), os.O_RDWR | os.O_CREAT, 0o600)
+    end = time.monotonic() + LOCK_SECONDS
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        while not try_lock(handle):
+            if time.monotonic() >= end:
+                raise ConfigError(f"another run changes files of this host, for {LOCK_SECONDS} s by now: run this again")
+            time.sleep(0.2)
         yield
     finally:
         os.close(handle)

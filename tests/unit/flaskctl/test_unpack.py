@@ -112,3 +112,25 @@ def test_a_sparse_file_that_claims_to_be_huge_is_refused(tmp_path: Path) -> None
     huge = member("huge", tarfile.GNUTYPE_SPARSE)
     with pytest.raises(flaskctl.Refused):
         unpack(archive(tmp_path / "x.tar.gz", {"a": "x"}, [huge]), tmp_path / "out")
+
+
+def test_directories_in_one_another_have_an_end(tmp_path: Path) -> None:
+    unpack(archive(tmp_path / "x.tar.gz", {"a/" * 99 + "x": "x"}), tmp_path / "out")
+    deep = archive(tmp_path / "deep.tar.gz", {"a/" * 1500 + "x": "x"})
+    with pytest.raises(flaskctl.Refused, match=r"deep.tar.gz: 'a/a.* lies in 1500 directories, 99 may be"):
+        unpack(deep, tmp_path / "deep")
+
+
+def test_directories_count_as_members(tmp_path: Path) -> None:
+    path = archive(tmp_path / "x.tar.gz", {}, [member(f"d{number}", tarfile.DIRTYPE) for number in range(9)])
+    with pytest.raises(flaskctl.Refused, match="more than 5 members"):
+        unpack(path, tmp_path / "out", members=5)
+
+
+def test_what_follows_the_archive_counts(tmp_path: Path) -> None:
+    path = archive(tmp_path / "x.tar.gz", {"app.py": "x"})
+    with open(path, "ab") as file:
+        file.write(gzip.compress(b"\0" * 30_000))
+    unpack(path, tmp_path / "out", members=10, size=100_000)
+    with pytest.raises(flaskctl.Refused, match=r"x.tar.gz unpacks to too much"):
+        unpack(path, tmp_path / "small", members=10, size=20_000)

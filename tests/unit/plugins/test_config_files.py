@@ -428,3 +428,14 @@ def test_a_preview_knows_of_a_run_that_was_cut_before_it_was_applied(host: Host)
 def test_a_preview_of_the_same_path_is_refused(host: Host) -> None:
     same = [{"path": str(host.site), "content": NEW}]
     assert "is listed twice" in host.run(files=same, preview={"files": same})["msg"]
+
+
+def test_another_run_is_waited_for_and_not_for_ever(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(file_transaction.time, "sleep", waits.append)
+    monkeypatch.setattr(file_transaction.time, "monotonic", lambda: 100.0 + 30 * len(waits))
+    with file_transaction.locked():
+        answer = host.run()
+    assert answer["failed"] and "another run changes files of this host, for 60 s by now" in answer["msg"]
+    assert len(waits) == 2 and host.site.read_text() == OLD
+    assert host.run()["changed"]

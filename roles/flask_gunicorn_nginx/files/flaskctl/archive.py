@@ -18,6 +18,9 @@ MAX_MEMBERS = 50_000
 MAX_UNPACKED = 2 * 1024**3  # bytes
 
 
+MAX_DEPTH = 100  # directories in one another
+
+
 def unpack(archive: IO[bytes], name: str, dest: Path, members: int = MAX_MEMBERS, size: int = MAX_UNPACKED) -> None:
     """Unpack a .tar.gz into the empty directory `dest`: files, directories, links that stay inside. Refuse all else.
 
@@ -31,15 +34,31 @@ def unpack(archive: IO[bytes], name: str, dest: Path, members: int = MAX_MEMBERS
     try:
         with (
             gzip.GzipFile(fileobj=archive) as unzipped,
-            tarfile.open(fileobj=unzipped, mode="r|", encoding="utf-8") as tar,
+            tarfile.open(
+                fileobj=(stream := Limited(unzipped, name, size + 1024 * members)), mode="r|", encoding="utf-8"
+            ) as tar,
         ):
             for member in tar:
                 tree.add(member, tar)
-            while unzipped.read(1 << 20):  # the checksum stands at the very end
+            while stream.read(1 << 20):  # the checksum stands at the very end
                 pass
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, UnicodeError) as error:
         raise Refused(f"{name} is truncated or corrupt: {error}", remedy="send it again") from None
     tree.make_links()
+
+
+class Limited:
+    """A stream that ends in a refusal where it is too long: headers and what follows the archive count too."""
+
+    def __init__(self, file: IO[bytes], name: str, left: int) -> None:
+        self.file, self.name, self.left = file, name, left
+
+    def read(self, size: int) -> bytes:
+        found = self.file.read(size)
+        self.left -= len(found)
+        if self.left < 0:
+            raise Refused(f"{self.name} unpacks to too much", remedy="leave data out of it")
+        return found
 
 
 class Tree:
@@ -54,13 +73,13 @@ class Tree:
         """Take one member in."""
         path = member_path(member.name, self.name)
         make_parents(self.dest, os.path.dirname(path), self.kinds, f"{self.name}: {path}")
+        if len(self.kinds) >= self.members:
+            raise Refused(f"{self.name} holds more than {self.members} members", remedy="leave data out of the source")
         if member.isdir():
             self.add_directory(path)
             return
         if path in self.kinds:
             raise Refused(f"{self.name}: {path} is in it twice")
-        if len(self.kinds) >= self.members:
-            raise Refused(f"{self.name} holds more than {self.members} members", remedy="leave data out of the source")
         self.size -= member.size
         if self.size < 0:
             what = f"{self.name} unpacks to too much: {path} is over the limit"
@@ -110,6 +129,9 @@ def member_path(raw: str, archive: str) -> str:
     path = PurePosixPath(raw)
     if path.is_absolute() or ".." in path.parts or "\0" in raw:
         raise Refused(f"{archive}: {raw!r} points out of the archive")
+    if len(path.parts) > MAX_DEPTH:
+        what = f"{archive}: {raw[:60]!r}... lies in {len(path.parts) - 1} directories, {MAX_DEPTH - 1} may be in one another"
+        raise Refused(what, remedy="leave them out of the source")
     return "" if str(path) == "." else str(path)
 
 

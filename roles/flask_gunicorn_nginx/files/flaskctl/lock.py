@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import IO
 
 from flaskctl import Json
@@ -53,12 +55,30 @@ def plan_lock(rollout: Json | None, holder: Json, now: str) -> Json | None:
     return {"since": now, **(rollout if rollout and mine else {}), **known, "seen": now}
 
 
+def open_lock(path: Path) -> IO[str]:
+    """Open the file of a lock where root alone sees it: whoever can open it could hold the lock for ever."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.parent.chmod(0o700)  # an older flaskctl let everybody in, and to the files
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+    os.fchmod(descriptor, 0o600)
+    return open(descriptor, "a+", encoding="utf-8")
+
+
 def try_lock(file: IO[str]) -> bool:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
+
+
+def wait_for_lock(app: App, file: IO[str], seconds: float, what: str) -> None:
+    """Take a lock that others hold for a while; raise Busy when they hold it longer than that."""
+    end = app.host.now() + seconds
+    while not try_lock(file):
+        if app.host.now() >= end:
+            raise Busy(f"{what}, after {seconds:.0f} s too", remedy="wait for it to end, then run this again")
+        app.host.sleep(0.5)
 
 
 def lock_text(app: str, rollout: Json, now: float) -> str:
@@ -80,8 +100,7 @@ def locked(app: App, holder: Json | None = None) -> Iterator[None]:
         return
     if not app.host.is_root():
         raise Refused("this changes the host, and needs root", remedy=app.as_root(app.said))
-    app.lock_file.parent.mkdir(parents=True, exist_ok=True)
-    with open(app.lock_file, "a+", encoding="utf-8") as file:
+    with open_lock(app.lock_file) as file:
         end = app.host.now() + LOCK_SECONDS
         while not try_lock(file):
             ours = holder and plan_lock(read_json(app.rollout_file), holder, "")

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 from collections.abc import Iterator
 from pathlib import Path
 
 from flaskctl.app import App
 from flaskctl.files import read_json, write_json
+from flaskctl.lock import LOCK_SECONDS, open_lock, wait_for_lock
 
 
 @contextlib.contextmanager
 def recorded(app: App) -> Iterator[dict[str, str]]:
     """Give the record to change; the playbook's tasks wait meanwhile, as this does for them."""
-    lock = app.record_lock_file
-    lock.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with open(lock, "a", encoding="utf-8") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with open_lock(app.record_lock_file) as file:
+        wait_for_lock(app, file, LOCK_SECONDS, "a playbook changes files of this host")
         before = read_json(app.record_file) or {}
         after = dict(before)
         yield after

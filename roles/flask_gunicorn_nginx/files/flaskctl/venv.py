@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import re
 import shutil
 from collections.abc import Sequence
@@ -14,9 +13,12 @@ from flaskctl.app import App
 from flaskctl.errors import Refused
 from flaskctl.files import FULL, erase, write, write_json
 from flaskctl.layout import PATH
+from flaskctl.lock import open_lock, wait_for_lock
 from flaskctl.release import Config
 from flaskctl.requirements import Dependencies, pip_remedy, venv_key, without
 from flaskctl.texts import utc
+
+BUILD_SECONDS = 600.0  # how long to wait for what a flaskctl that was killed has left building
 
 
 def venv_sound(app: App, key: str, python: str) -> bool:
@@ -45,8 +47,8 @@ def ensure_venv(app: App, tree: Path, source: Dependencies, config: Config, pyth
     key = next(name for name in names if name not in users or not (app.venvs_dir / name).exists())
     venv = app.venvs_dir / key
     # pip inherits this second lock: where flaskctl was killed it may be writing still
-    with open(app.build_lock_file, "a", encoding="utf-8") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with open_lock(app.build_lock_file) as lock:
+        wait_for_lock(app, lock, BUILD_SECONDS, "what a killed flaskctl has left still builds")
         try:
             app.host.checkpoint("venv")
             erase(venv)
