@@ -128,7 +128,9 @@ def locked() -> Iterator[None]:
     try:
         while not try_lock(handle):
             if time.monotonic() >= end:
-                raise ConfigError(f"another run changes files of this host, for {LOCK_SECONDS} s by now: run this again")
+                raise ConfigError(
+                    f"another run changes files of this host, for {LOCK_SECONDS} s by now: run this again"
+                )
             time.sleep(0.2)
         yield
     finally:

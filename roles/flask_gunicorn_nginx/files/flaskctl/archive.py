@@ -130,7 +130,7 @@ def member_path(raw: str, archive: str) -> str:
     if path.is_absolute() or ".." in path.parts or "\0" in raw:
         raise Refused(f"{archive}: {raw!r} points out of the archive")
     if len(path.parts) > MAX_DEPTH:
-        what = f"{archive}: {raw[:60]!r}... lies in {len(path.parts) - 1} directories, {MAX_DEPTH - 1} may be in one another"
+        what = f"{archive}: {raw[:60]!r}... lies in {len(path.parts) - 1} directories, {MAX_DEPTH - 1} may be"
         raise Refused(what, remedy="leave them out of the source")
     return "" if str(path) == "." else str(path)
 
