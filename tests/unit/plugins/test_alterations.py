@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.flaskfleet.web.plugins.filter.problems import host_problems
 from ansible_collections.flaskfleet.web.plugins.module_utils import alterations, file_state
 from ansible_collections.flaskfleet.web.plugins.modules import host
 from ansible_collections.flaskfleet.web.plugins.plugin_utils.refusals import host as refusal
+from ansible_collections.flaskfleet.web.plugins.plugin_utils.refusals.host import host_problems
 
 Json = dict[str, Any]
 ID = "0123456789ab"

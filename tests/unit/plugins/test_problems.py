@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import yaml
 from ansible.parsing.dataloader import DataLoader
-from ansible_collections.flaskfleet.web.plugins.filter.problems import RULES, host_problems, problems
 from ansible_collections.flaskfleet.web.plugins.plugin_utils.refusals import gunicorn
+from ansible_collections.flaskfleet.web.plugins.plugin_utils.refusals.host import host_problems
+from ansible_collections.flaskfleet.web.plugins.plugin_utils.refusals.rules import RULES, problems
 from ansible_collections.flaskfleet.web.plugins.plugin_utils.spec import PREFIX
 from gunicorn.config import KNOWN_SETTINGS
 

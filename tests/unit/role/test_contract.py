@@ -11,7 +11,7 @@ import pytest
 import yaml
 from ansible_collections.flaskfleet.web.plugins.filter.fleet import FACTS
 from ansible_collections.flaskfleet.web.plugins.filter.plan import turn
-from ansible_collections.flaskfleet.web.plugins.filter.problems import problems
+from ansible_collections.flaskfleet.web.plugins.plugin_utils.refusals.rules import problems
 
 from tests.rendering import PREFIX, ROLE, SCENARIOS, evaluate, prefixed, render
 from tests.unit.flaskctl.fake_host import flaskctl

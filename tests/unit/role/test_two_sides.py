@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 from ansible_collections.flaskfleet.web.plugins.action import flaskctl as action
-from ansible_collections.flaskfleet.web.plugins.filter.problems import problems
 from ansible_collections.flaskfleet.web.plugins.module_utils import alterations, file_record, file_state
 from ansible_collections.flaskfleet.web.plugins.plugin_utils import spec
 from ansible_collections.flaskfleet.web.plugins.plugin_utils.refusals import app as refusals
+from ansible_collections.flaskfleet.web.plugins.plugin_utils.refusals.rules import problems
 
 from tests.rendering import TLS, evaluate, prefixed, render
 from tests.unit.flaskctl.conftest import cheap  # noqa: F401
