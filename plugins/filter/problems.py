@@ -47,20 +47,21 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 
-# Ansible loads every filter of a collection in each of its processes that needs one of them, and compiles it anew: what
-# only these two need is loaded by them.
+# Ansible loads every filter of a collection in each of its processes that needs one, compiled anew: this stays small.
 def problems(values: Mapping[str, Any], serial: bool = False) -> list[str]:
     """Return what is wrong with the variables; see `rules`."""
     from ansible_collections.flaskfleet.web.plugins.plugin_utils.refusals import rules
 
-    return rules.problems(values, serial)
+    found: list[str] = rules.problems(values, serial)
+    return found
 
 
 def host_problems(contact: Mapping[str, Any], *arguments: Any) -> list[str]:
     """Return why a host cannot have the app; see `host`."""
     from ansible_collections.flaskfleet.web.plugins.plugin_utils.refusals import host
 
-    return host.host_problems(contact, *arguments)
+    found: list[str] = host.host_problems(contact, *arguments)
+    return found
 
 
 class FilterModule:

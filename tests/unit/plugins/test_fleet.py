@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.flaskfleet.web.plugins.filter.fleet import FACTS, fleet_status
+from ansible_collections.flaskfleet.web.plugins.plugin_utils.fleet import FACTS, fleet_status
 
 OLD, NEW = "0" * 12, "1" * 12
 FACT_NAMES = {name: f"__{name}" for name in FACTS}

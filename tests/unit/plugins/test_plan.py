@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.flaskfleet.web.plugins.filter.fleet import FACTS, aligned
-from ansible_collections.flaskfleet.web.plugins.filter.plan import in_batches, plan
+from ansible_collections.flaskfleet.web.plugins.plugin_utils.fleet import FACTS, aligned
+from ansible_collections.flaskfleet.web.plugins.plugin_utils.plan import in_batches, plan
 
 Json = dict[str, Any]
 

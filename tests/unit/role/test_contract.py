@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.flaskfleet.web.plugins.filter.fleet import FACTS
-from ansible_collections.flaskfleet.web.plugins.filter.plan import turn
+from ansible_collections.flaskfleet.web.plugins.plugin_utils.fleet import FACTS
+from ansible_collections.flaskfleet.web.plugins.plugin_utils.plan import turn
 from ansible_collections.flaskfleet.web.plugins.plugin_utils.refusals.rules import problems
 
 from tests.rendering import PREFIX, ROLE, SCENARIOS, evaluate, prefixed, render

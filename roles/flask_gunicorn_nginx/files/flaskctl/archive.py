@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path, PurePosixPath
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, cast
 
 from flaskctl.errors import Refused
 
 if TYPE_CHECKING:
+    from gzip import GzipFile
     from tarfile import TarFile, TarInfo
 
 MAX_MEMBERS = 50_000
@@ -32,14 +33,11 @@ def unpack(archive: IO[bytes], name: str, dest: Path, members: int = MAX_MEMBERS
 
     tree = Tree(name, dest, members, size)
     try:
-        with (
-            gzip.GzipFile(fileobj=archive) as unzipped,
-            tarfile.open(
-                fileobj=(stream := Limited(unzipped, name, size + 1024 * members)), mode="r|", encoding="utf-8"
-            ) as tar,
-        ):
-            for member in tar:
-                tree.add(member, tar)
+        with gzip.GzipFile(fileobj=archive) as unzipped:
+            stream = cast("IO[bytes]", Limited(unzipped, name, size + 1024 * members))
+            with tarfile.open(fileobj=stream, mode="r|", encoding="utf-8") as tar:
+                for member in tar:
+                    tree.add(member, tar)
             while stream.read(1 << 20):  # the checksum stands at the very end
                 pass
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, UnicodeError) as error:
@@ -50,7 +48,7 @@ def unpack(archive: IO[bytes], name: str, dest: Path, members: int = MAX_MEMBERS
 class Limited:
     """A stream that ends in a refusal where it is too long: headers and what follows the archive count too."""
 
-    def __init__(self, file: IO[bytes], name: str, left: int) -> None:
+    def __init__(self, file: GzipFile, name: str, left: int) -> None:
         self.file, self.name, self.left = file, name, left
 
     def read(self, size: int) -> bytes:
