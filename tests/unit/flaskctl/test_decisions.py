@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.unit.flaskctl.fake_host import flaskctl
+from tests.unit.flaskctl.fake_host import FakeHost, call, flaskctl
 from tests.unit.flaskctl.given import TRACEBACK
 
 A, B, C, D = "a" * 12, "b" * 12, "c" * 12, "d" * 12
@@ -279,3 +279,25 @@ def test_run_passes_dollars_on_to_the_command_on_each_systemd() -> None:
 def test_what_pip_says_becomes_what_to_do(output: str, says: str) -> None:
     remedy = flaskctl.pip_remedy(output)
     assert says in remedy and bool(says) == bool(remedy)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain, caf\u00e9 \u65e5\u672c \U0001f600\n\ttab", "plain, caf\u00e9 \u65e5\u672c \U0001f600\n\ttab"),
+        ("\x1b]0;owned\x07\x1b[2J", "\\x1b]0;owned\\x07\\x1b[2J"),
+        ("fine\rlie \x7f\x9b31m", "fine\\rlie \\x7f\\x9b31m"),
+        ("a\u202egnp.exe\u2066", "a\\u202egnp.exe\\u2066"),
+        ("caf\udce9", "caf\\udce9"),
+    ],
+)
+def test_nothing_that_a_terminal_obeys_is_shown(text: str, shown: str) -> None:
+    assert flaskctl.printable(text) == shown
+    shown.encode()
+
+
+@pytest.mark.parametrize("words", [(), ("--json",)])
+def test_what_an_app_wrote_reaches_no_terminal_raw(host: FakeHost, words: tuple[str, ...]) -> None:
+    result = call(host, "hello", "logs", "--process", "web\x1b[2J", *words)
+    said = f"{result.json['msg']}{result.json['detail']}" if words else result.err
+    assert result.rc and "\\x1b[2J" in said and "\x1b" not in said

@@ -31,7 +31,7 @@ from flaskctl.rollout import lock, unlock
 from flaskctl.run import logs, run_command, start
 from flaskctl.stage import stage
 from flaskctl.status import list_releases, status
-from flaskctl.texts import extract_traceback
+from flaskctl.texts import extract_traceback, printable
 from flaskctl.traffic import Limits
 from flaskctl.verify import verify
 
@@ -110,12 +110,14 @@ def main(argv: Sequence[str], host: Host, stdin: IO[str], stdout: IO[str], stder
     if failure:
         code = failure.code
         answer.update(failed=True, msg=failure.msg, detail=failure.detail, remedy=failure.remedy)
+    answer.update({name: printable(answer[name]) for name in ("msg", "detail", "remedy") if answer.get(name)})
+    warnings = [printable(warning) for warning in warnings]
     if as_json:
         stdout.write(json.dumps({**answer, "warnings": warnings}) + "\n")
         return code
     stderr.write("".join(f"flaskctl: warning: {warning}\n" for warning in warnings))
     if failure:
-        stderr.write(story(failure))
+        stderr.write(printable(story(failure)))
     elif answer["msg"]:
         stdout.write(answer["msg"] + "\n")
     return code

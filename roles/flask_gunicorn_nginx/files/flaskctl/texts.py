@@ -10,6 +10,8 @@ from collections.abc import Sequence
 MOST = 15  # lines of one traceback
 OWN = re.compile(r"/releases/[^/]+/(app/|site/|gunicorn.conf)")
 LOGGED = re.compile(r"\[[^]]+\] \[\d+\] \[([A-Z]+)\] ")  # Gunicorn's beginning of a line: time, process, level
+# what a terminal obeys or cannot show: controls of ASCII and Latin-1, those of writing direction, halves of characters
+CONTROLS = re.compile(r"[^\n\t -~\u00a0-\u2027\u202f-\u2065\u206a-\ud7ff\ue000-\U0010ffff]")
 # what Gunicorn says of a worker that has said more
 EMPTY = re.compile(r"Worker \(pid:\d+\) (exited|was sent)|Worker exiting|Shutting down: Master|Reason: |HaltServer")
 
@@ -51,6 +53,11 @@ def telling(lines: Sequence[str]) -> Sequence[str]:
         text for level, text in logged if (not level or level[1] not in ("DEBUG", "INFO")) and not EMPTY.search(text)
     ]
     return list(dict.fromkeys(filter(None, kept))) or lines
+
+
+def printable(text: str) -> str:
+    """Return a text as any terminal shows it: what an app writes could clear the screen, or hide a line."""
+    return CONTROLS.sub(lambda found: repr(found[0])[1:-1], text)
 
 
 def utc(seconds: float) -> str:
