@@ -186,12 +186,12 @@ def test_release_that_answers_badly_only_through_nginx_goes_back_by_itself(
 # With flaskctl, as a person on call does it, and fast enough to do it often
 
 
-@pytest.mark.parametrize("number", range(4, 10))
+@pytest.mark.parametrize("number", range(4, 8))
 def test_release(number: int, hosts: list[Host], books: Books, workshop: Workshop) -> None:
     release_fast(hosts, books, workshop.version(str(number)), str(number))
 
 
-@pytest.mark.parametrize("version", ["8", "7", "6", "5"])
+@pytest.mark.parametrize("version", ["6", "5"])
 def test_rollback_without_an_id_again_and_again(version: str, hosts: list[Host], books: Books) -> None:
     answers = on_all(hosts, lambda host: host.flaskctl("rollback"))
     release = books.released_to_all(answers, version)
@@ -208,7 +208,7 @@ def test_release_of_configuration_with_flaskctl(hosts: list[Host], books: Books)
     books.released_to_all(on_all(hosts, change), "5+green")
 
 
-@pytest.mark.parametrize("version", ["9", "4"])
+@pytest.mark.parametrize("version", ["7", "4"])
 def test_rollback_to_an_id(version: str, hosts: list[Host], books: Books) -> None:
     (release,) = (known for known, name in books.released.items() if name == version)
     assert books.released_to_all(on_all(hosts, lambda host: host.flaskctl("rollback", release)), version) == release
