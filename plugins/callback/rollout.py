@@ -12,8 +12,9 @@ version_added: 0.1.0
 short_description: A rollout on one screen
 description:
   - Shows the phases of a run with their hosts and seconds, in place on a terminal and as lines in a log.
-  - What failed is said once, with the hosts that it failed on, and so is a difference (C(--diff)) that is the same on
-    several hosts.
+  - What failed is said once, with the hosts that it failed on, and so is a difference (C(--diff)) or a message that is
+    the same on several hosts. A failure that is ignored, or that a C(rescue) takes care of, is said as such.
+  - Tasks of others in the same play have lines of their own, by their names.
   - With C(-v) the output is that of P(ansible.builtin.default#callback).
 requirements:
   - Set as C(stdout_callback) in C(ansible.cfg) or in E(ANSIBLE_STDOUT_CALLBACK).
@@ -23,42 +24,55 @@ extends_documentation_fragment:
 """
 
 import functools
-import re
+import os
+import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
 
 from ansible import constants, context
 from ansible.playbook.task_include import TaskInclude
 from ansible.plugins.callback.default import CallbackModule as Default
+from ansible_collections.flaskfleet.web.plugins.plugin_utils.told import (
+    FAILED_NAMES,
+    listed,
+    origin,
+    seconds,
+    why,
+    words,
+)
 
+ROLE = "flask_gunicorn_nginx"
 # The task files of the role that a person would name; a task of the others goes on with the phase that runs.
 PHASES = (
     *("preflight", "package", "install", "stage", "migrate", "switch", "bake", "revert"),
     *("rollback", "restart", "remove", "status", "upgrade_os"),
 )
 ENDS_A_PHASE = ("batch", "unlock", "report")  # each batch has a line of its own
-NAMES = 3  # hosts up to this many are named
-UNDEFINED = re.compile(r"'(\w+)' is undefined")
-LAST_LINES = 15  # of what a failed command printed
+CHECKS_ARGUMENTS = "validate_argument_spec"
 COLORS = {
     "failed": constants.COLOR_ERROR,
     "unreachable": constants.COLOR_UNREACHABLE,
+    "failed, ignored": constants.COLOR_WARN,
     "changed": constants.COLOR_CHANGED,
     "": constants.COLOR_OK,
 }
 
 
-def name_of(task: Any) -> str:
-    """Return the name of a task; that of the one which Ansible makes of an argument specification is a sentence."""
-    if task.action.endswith("validate_argument_spec"):
-        return "preflight | Validate the arguments"
-    return str(task.get_name().strip())
+def ours(thing: Any) -> bool:
+    """Tell whether a task or block stands in the role itself; the hooks of a user run in it, and do not."""
+    role = getattr(thing, "_role", None)
+    if role is None or role.get_name(include_role_fqcn=False) != ROLE:
+        return False
+    file = os.path.realpath(thing.get_path().rpartition(":")[0])
+    return file.startswith(role.get_role_path() + os.sep) or str(getattr(thing, "action", "")).endswith(
+        CHECKS_ARGUMENTS
+    )
 
 
 def phase_of(name: str, running: str) -> str:
-    """Return the phase that a task belongs to: the one that runs, another, or none."""
+    """Return the phase that a task of the role belongs to: the one that runs, another, or none."""
     name = name.rpartition(" : ")[2]
     file, bar, _ = name.partition(" | ")
     if not bar:
@@ -68,45 +82,56 @@ def phase_of(name: str, running: str) -> str:
     return file if file in PHASES else running
 
 
-def listed(hosts: Iterable[str]) -> str:
-    """Return a few hosts by name, more of them as a number."""
-    names = list(hosts)
-    return ", ".join(names) if len(names) <= NAMES else f"{len(names)} hosts"
+def phase_for(task: Any, running: str) -> str:
+    """Return the phase that any task belongs to: one of somebody else is one by itself."""
+    if not ours(task):
+        return str(task.get_name().strip())
+    # the one that Ansible makes of the argument specification has a sentence as its name
+    return "preflight" if task.action.endswith(CHECKS_ARGUMENTS) else phase_of(str(task.get_name().strip()), running)
 
 
-def seconds(duration: float) -> str:
-    """Return a duration in seconds as a person reads it."""
-    if duration < 60:
-        return f"{duration:.1f} s"
-    return f"{int(duration) // 60} min {int(duration) % 60:02} s"
+def parents(task: Any) -> Iterator[Any]:
+    """Yield what a task stands in, from the inside to the outside."""
+    block = task._parent
+    while block is not None:
+        yield block
+        block = block._parent
 
 
-def words(text: str) -> str:
-    """Return a text without its line breaks and blanks, to see whether another has it."""
-    return " ".join(text.split())
+def rescuer(task: Any) -> Any:
+    """Return the block that takes care of the failure of a task, or None."""
+    return next((block for block in parents(task) if getattr(block, "rescue", None)), None)
 
 
-def why(result: Mapping[str, Any]) -> str:
-    """Return why a task failed, in its own words: the message, and of a command the end of what it printed."""
-    said = [str(result.get("msg") or "").strip()]
-    for stream in ("module_stderr", "stderr", "stdout"):
-        text = str(result.get(stream) or "").strip()
-        if text and words(text) not in words(said[0]):
-            said.append("\n".join(text.splitlines()[-LAST_LINES:]))
-            break
-    missing = UNDEFINED.search(said[0])
-    if missing:
-        said.append(
-            f"Define {missing[1]} where the inventory keeps the variables of these hosts, such as"
-            " group_vars/flask_app/vault.yml for a secret: ansible-vault edit FILE."
-        )
-    return "\n".join(filter(None, said)) or "it failed, and says nothing"
+def app_of(task: Any) -> str:
+    """Return the name of the app where the role is given it at its place in the play, as one of several is."""
+    name = {**task._role.get_role_params(), **task.get_vars()}.get(f"{ROLE}_name", "")
+    return "" if "{{" in str(name) else str(name)
+
+
+def delegate_of(result: Any) -> str:
+    """Return the host that a task ran on in place of its own, or nothing."""
+    known = result.result.get("_ansible_delegated_vars") or {}
+    return str(known.get("ansible_delegated_host") or result.task.delegate_to or "")
+
+
+def label_of(result: Any) -> str:
+    """Return the host of a result, and what it ran on in its place."""
+    host, delegate = result.host.get_name(), delegate_of(result)
+    return f"{host} -> {delegate}" if delegate not in ("", host) else host
+
+
+class Failure(NamedTuple):
+    """Why a task failed: the parts of the text, and where."""
+
+    parts: list[str]
+    hosts: list[str]
 
 
 class Phase:
     """A part of a run: since when it runs, and how far each host has come in it."""
 
-    WORST = ("failed", "unreachable", "changed", "")
+    WORST = tuple(COLORS)
 
     def __init__(self, name: str, now: float) -> None:
         self.name, self.began = name, now
@@ -120,15 +145,16 @@ class Phase:
         """Return the worst of what happened on any host."""
         return min(self.hosts.values(), key=self.WORST.index)
 
-    def line(self, now: float) -> str:
-        """Return what happened, as a line."""
+    def line(self, now: float, width: int = 80) -> str:
+        """Return what happened, as a line; on a narrow terminal without the columns."""
         by: dict[str, list[str]] = {}
         for host, outcome in sorted(self.hosts.items()):
             by.setdefault(outcome, []).append(host)
         parts = [f"{listed(by[outcome])} {outcome}".rstrip() for outcome in self.WORST if outcome in by]
         if len(parts) > 1 and "" in by:
             parts[-1] += " unchanged"
-        return f"  {self.name:<12} {'; '.join(parts):<50} {seconds(now - self.began):>12}"
+        text = f"  {self.name:<12} {'; '.join(parts)}"
+        return f"{text:<{max(0, min(width, 80) - 15)}} {seconds(now - self.began):>12}"
 
 
 def quiet(method: Callable[..., None]) -> Callable[..., None]:
@@ -154,11 +180,13 @@ class CallbackModule(Default):  # type: ignore[misc]
     def __init__(self) -> None:
         super().__init__()
         self.phase: Phase | None = None
-        self.failures: dict[str, list[str]] = {}
+        self.role: Any = None  # that the last task was of, where it is this one
+        self.failures: dict[str, Failure] = {}
         self.pending: list[str] = []
-        self.diffs: dict[str, list[str]] = {}
-        self.shown = ""
-        self.selected = False
+        self.kept: dict[tuple[str, str | None], list[str]] = {}
+        self.tables = ""  # what the role has told of its hosts
+        self.selected: set[bool] = set()  # whether of the role, for each task that --tags has chosen
+        self.role_was_here = False
         self.terminal = sys.stdout.isatty()
 
     # What stands on the screen
@@ -167,7 +195,6 @@ class CallbackModule(Default):  # type: ignore[misc]
         """Print a text, above the line that shows the phase that runs."""
         self.clear()
         self._display.display(text, color=color)
-        self.shown += f" {words(text)}"
 
     def clear(self) -> None:
         """Take the line that shows the phase that runs off the terminal."""
@@ -175,42 +202,92 @@ class CallbackModule(Default):  # type: ignore[misc]
             sys.stdout.write("\r\033[K")
             sys.stdout.flush()
 
+    def width(self) -> int:
+        """Return how wide the terminal is; of a log as wide as is read well."""
+        return shutil.get_terminal_size().columns if self.terminal else 80
+
     def progress(self) -> None:
-        """Show on a terminal which phase runs, and since when. A warning of Ansible's may be written over it."""
+        """Show on a terminal which phase runs, and since when."""
         if self.terminal and self.phase:
             since = time.strftime("%H:%M:%S", time.localtime(self.phase.began))
             done = f", {listed(sorted(self.phase.hosts))} so far" if self.phase.hosts else ""
-            sys.stdout.write(f"\r\033[K  {self.phase.name} since {since}{done} ...\r")
+            text = f"  {self.phase.name} since {since}{done} ..."[: self.width() - 1]  # a line that wraps stays
+            sys.stdout.write(f"\r\033[K{text}\r")
             sys.stdout.flush()
 
     def end_phase(self) -> None:
         """Print the line of the phase that ends here, if any host had something to do in it."""
         if self.phase and self.phase.hosts:
-            self.say(self.phase.line(time.time()), COLORS[self.phase.worst()])
+            self.say(self.phase.line(time.time(), self.width()), COLORS[self.phase.worst()])
         self.phase = None
 
     def tell(self, failures: Iterable[str]) -> None:
-        """Print failures, each once, with the hosts that it is the same on."""
+        """Print failures, each once, with the hosts that it is the same on, but for what a table of the role has."""
         for text in failures:
-            if words(text) not in self.shown:
-                self.say(f"{listed(sorted(set(self.failures[text])))}: {text}", constants.COLOR_ERROR)
+            failure = self.failures.pop(text, None)
+            if failure and not all(words(part) in self.tables for part in failure.parts):
+                hosts = listed(sorted(set(failure.hosts)), FAILED_NAMES)
+                self.say(f"{hosts}: {text}", constants.COLOR_ERROR)
 
     def end_task(self) -> None:
-        """Print what was kept of the last task: differences, and failures that nothing takes care of."""
-        for text, hosts in self.diffs.items():
-            self.say(f"{listed(hosts)}:\n{text}")
-        self.diffs = {}
-        if self.pending:
+        """Print what was kept of the last task: differences, messages, and failures that nothing takes care of."""
+        if self.kept or self.pending:
             self.end_phase()
-            self.tell(self.pending)
-            self.pending = []
+        for (text, color), hosts in self.kept.items():
+            prefix = f"{listed(hosts)}: " if any(hosts) else ""
+            self.say(prefix.rstrip() + "\n" + text if prefix and "\n" in text else prefix + text, color)
+        self.tell(self.pending)
+        self.kept, self.pending = {}, []
 
-    def keep_failure(self, result: Any) -> None:
-        """Keep why a task failed: what takes care of it tells it later; what was not told then, the end tells."""
-        text = why(result.result)
-        self.failures.setdefault(text, []).append(self.host_label(result))
-        if not rescued(result.task):
+    def keep(self, text: str, host: str, color: str | None = None) -> None:
+        """Keep a text until all hosts are through with the task, for it may be the same on all of them."""
+        self.kept.setdefault((text, color), []).append(host)
+
+    def keep_failure(self, result: Any, ignored: bool = False) -> None:
+        """Keep why a task failed. What the role takes care of its table tells; what is not told then, the end tells."""
+        parts = why(result.result, context.CLIARGS.get("inventory") or ())
+        if result.result.get("ansible_loop_var"):
+            parts[0] = f"(item={self._get_item_label(result.result)}) {parts[0]}"
+        place = origin(result.exception)
+        if place and not ours(result.task):
+            parts.append(f"at {place}")
+        rescue = rescuer(result.task)
+        if ignored or (rescue and not ours(rescue)):
+            note = "ignored" if ignored else "taken care of by a rescue"
+            self.keep("\n".join([f"{parts[0]} ({note})", *parts[1:]]), label_of(result), constants.COLOR_WARN)
+            return
+        text = "\n".join(parts)
+        self.failures.setdefault(text, Failure(parts, [])).hosts.append(label_of(result))
+        if not rescue:
             self.pending.append(text)
+
+    def warn(self, result: Any) -> None:
+        """Print the warnings that came with a result."""
+        if result.warnings or result.deprecations:
+            self.clear()
+        self._handle_warnings(result.result)
+
+    def note(self, result: Any, outcome: str) -> None:
+        """Keep what happened on a host."""
+        if self.phase and result.task.action not in constants._ACTION_SET_FACT:  # which the host hears nothing of
+            host = result.host.get_name()
+            self.phase.note(delegate_of(result) or host if result.task.run_once else host, outcome)
+        self.progress()
+
+    def begin(self, task: Any) -> None:
+        """Begin with a task: a phase of its own, or another step of the one that runs."""
+        self.end_task()
+        name = phase_for(task, self.phase.name if self.phase else "")
+        if ours(task) and task._role is not self.role:
+            self.role = task._role
+            if app_of(task):
+                self.end_phase()
+                self.say(f"{app_of(task)}:")
+        if not self.phase or name != self.phase.name:
+            self.end_phase()
+            self.phase = Phase(name, time.time()) if name else None
+        if not task.action.endswith("pause"):  # which asks on this line
+            self.progress()
 
     # What Ansible tells
 
@@ -220,69 +297,75 @@ class CallbackModule(Default):  # type: ignore[misc]
 
     @quiet
     def v2_playbook_on_play_start(self, play: Any) -> None:
+        self.end_task()
         self.end_phase()
-        self._play = play
+        self._play, self.role = play, None
         self.say(play.get_name().strip() + (" (check mode: nothing is changed)" if play.check_mode else ""))
 
-    @quiet
     def v2_playbook_on_task_start(self, task: Any, is_conditional: bool) -> None:
-        self.end_task()
-        self.selected = self.selected or "always" not in task.tags
-        name = phase_of(name_of(task), self.phase.name if self.phase else "")
-        if not self.phase or name != self.phase.name:
-            self.end_phase()
-            self.phase = Phase(name, time.time()) if name else None
-        self.progress()
+        of_role = ours(task)
+        self.role_was_here = self.role_was_here or of_role
+        if "always" not in task.tags:
+            self.selected.add(of_role)
+        if self._display.verbosity:
+            super().v2_playbook_on_task_start(task, is_conditional)
+        else:
+            self.begin(task)
 
     @quiet
     def v2_playbook_on_handler_task_start(self, task: Any) -> None:
-        self.v2_playbook_on_task_start(task, False)
-
-    def note(self, result: Any, outcome: str) -> None:
-        """Keep what happened on a host."""
-        if self.phase and result.task.action not in constants._ACTION_SET_FACT:  # which the host hears nothing of
-            host = (
-                result.task.delegate_to if result.task.run_once and result.task.delegate_to else result.host.get_name()
-            )
-            self.phase.note(host, outcome)
-        self.progress()
+        self.begin(task)
 
     @quiet
     def v2_runner_on_ok(self, result: Any) -> None:
-        self._handle_warnings(result.result)
+        self.warn(result)
         if isinstance(result.task, TaskInclude):
             return
-        if result.task.action in constants._ACTION_DEBUG:
-            self.end_phase()
-            self.say(("" if result.task.run_once else f"{result.host.get_name()}: ") + told(result.result))
-        else:
+        if result.task.action not in constants._ACTION_DEBUG:
             self.note(result, "changed" if result.result.get("changed") else "")
+        elif not (result.task.loop and "results" in result.result):  # each item has told its own
+            self.keep_message(result)
+
+    def keep_message(self, result: Any) -> None:
+        """Keep what a debug task has to say."""
+        text = self.told(result.result)
+        if ours(result.task):
+            self.tables += f" {words(text)}"
+        self.keep(text, "" if result.task.run_once else result.host.get_name())
+
+    def told(self, result: dict[str, Any]) -> str:
+        """Return what a debug task has to say."""
+        said = result.get("msg")
+        if isinstance(said, str):
+            return said
+        if isinstance(said, list) and all(isinstance(line, str) for line in said):
+            return "\n".join(said)
+        shown = {name: value for name, value in result.items() if name not in ("changed", "failed")}
+        return str(self._dump_results(shown)).strip("\n")
 
     @quiet
     def v2_runner_on_skipped(self, result: Any) -> None:
-        self._handle_warnings(result.result)
+        self.warn(result)
 
     @quiet
     def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
-        self._handle_warnings(result.result)
-        if ignore_errors:
-            self.note(result, "")
-            return
-        self.note(result, "failed")
+        self.warn(result)
+        self.note(result, "failed, ignored" if ignore_errors else "failed")
         if not (result.task.loop and "results" in result.result):  # each item has told its own
-            self.keep_failure(result)
+            self.keep_failure(result, ignore_errors)
 
     @quiet
     def v2_runner_on_unreachable(self, result: Any) -> None:
+        self.warn(result)
         self.note(result, "unreachable")
-        self.failures.setdefault(why(result.result), []).append(result.host.get_name())
+        parts = why(result.result)
+        self.failures.setdefault("\n".join(parts), Failure(parts, [])).hosts.append(label_of(result))
 
     @quiet
     def v2_runner_item_on_ok(self, result: Any) -> None:
-        self._handle_warnings(result.result)
+        self.warn(result)
         if result.task.action in constants._ACTION_DEBUG:
-            self.end_phase()
-            self.say(told(result.result))
+            self.keep_message(result)
 
     @quiet
     def v2_runner_item_on_skipped(self, result: Any) -> None:
@@ -290,9 +373,8 @@ class CallbackModule(Default):  # type: ignore[misc]
 
     @quiet
     def v2_runner_item_on_failed(self, result: Any) -> None:
-        self._handle_warnings(result.result)
-        if not result.task.ignore_errors:
-            self.keep_failure(result)
+        self.warn(result)
+        self.keep_failure(result, bool(result.task.ignore_errors))
 
     @quiet
     def v2_runner_retry(self, result: Any) -> None:
@@ -308,7 +390,7 @@ class CallbackModule(Default):  # type: ignore[misc]
         for each in results:
             text = self._get_diff(each["diff"]) if each.get("diff") and each.get("changed") else ""
             if text:
-                self.diffs.setdefault(text, []).append(result.host.get_name())
+                self.keep(text, result.host.get_name())
 
     @quiet
     def v2_playbook_on_no_hosts_matched(self) -> None:
@@ -318,35 +400,14 @@ class CallbackModule(Default):  # type: ignore[misc]
     def v2_playbook_on_no_hosts_remaining(self) -> None:
         """Say nothing: why each host left is told."""
 
-    @quiet
     def v2_playbook_on_stats(self, stats: Any) -> None:
         self.end_task()
         self.end_phase()
-        self.tell(self.failures)
-        tags = [tag for tag in context.CLIARGS.get("tags") or () if tag != "all"]
+        self.tell(list(self.failures))
+        tags = ",".join(tag for tag in context.CLIARGS.get("tags") or () if tag != "all")
         if tags and not self.selected:
-            self.say(f"--tags {','.join(tags)} selects no task but those that always run: nothing was done.")
+            self.say(f"--tags {tags} selects no task but those that always run: nothing was done.")
+        elif tags and self.role_was_here and True not in self.selected:
+            self.say(f"--tags {tags} selects nothing of the role {ROLE} but its checks: nothing was released.")
+        self.clear()
         super().v2_playbook_on_stats(stats)
-
-
-def rescued(task: Any) -> bool:
-    """Tell whether a block around a task takes care of its failure."""
-    return any(getattr(block, "rescue", None) for block in parents(task))
-
-
-def parents(task: Any) -> Iterator[Any]:
-    """Yield what a task stands in, from the inside to the outside."""
-    block = task._parent
-    while block is not None:
-        yield block
-        block = block._parent
-
-
-def told(result: Mapping[str, Any]) -> str:
-    """Return what a debug task has to say."""
-    said = result.get("msg")
-    if said is None:
-        return "\n".join(
-            f"{name}: {value}" for name, value in result.items() if not name.startswith("_") and name != "changed"
-        )
-    return "\n" + "\n".join(map(str, said)) if isinstance(said, list) else str(said)

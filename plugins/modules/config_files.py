@@ -33,6 +33,9 @@ attributes:
   diff_mode:
     description: Returns what has changed or would change in C(diff) mode.
     support: full
+    details:
+      - A file that comes or goes whole is a line, and so are many new files in one directory. With C(-v) their text is
+        shown.
   idempotent:
     description: A second run with the same input changes nothing.
     support: full

@@ -15,6 +15,8 @@ SEEN = (
     *("drained", "maintenance", "lease", "since", "units", "processes", "lacks", "ignored"),
 )
 
+HEAD, TAIL = 12, 18  # lines of a reason that a table shows, of one that has more; a report for programs has all
+
 Row = dict[str, Any]
 Known = Mapping[str, Mapping[str, Any]]
 
@@ -87,6 +89,13 @@ def aligned(cells: Sequence[Sequence[str]]) -> list[str]:
     return ["  ".join(word.ljust(width) for word, width in zip(line, widths, strict=True)).rstrip() for line in cells]
 
 
+def shortened(reason: str) -> str:
+    """Return a reason for a screen: of a long one its begin, which names it, and its end, which tells most."""
+    lines = reason.strip().splitlines()
+    left = len(lines) - HEAD - TAIL
+    return "\n".join(lines if left < 2 else [*lines[:HEAD], f"... {left} more lines ...", *lines[-TAIL:]])
+
+
 def table(rows: Sequence[Row]) -> str:
     """Return the report for people: a line a host, then each reason once with the hosts that gave it."""
     head = ("host", "before", "after", "result", "seconds")
@@ -94,7 +103,7 @@ def table(rows: Sequence[Row]) -> str:
     reasons: dict[str, list[str]] = {}
     for line in rows:
         if line["reason"]:
-            reasons.setdefault(f"{line['step']}\n\n{line['reason'].strip()}".strip(), []).append(line["host"])
+            reasons.setdefault(f"{line['step']}\n\n{shortened(line['reason'])}".strip(), []).append(line["host"])
     lines += [f"\n{listed(hosts)}: {reason}" for reason, hosts in reasons.items()]
     return "\n".join(lines)
 

@@ -255,10 +255,13 @@ def playbook_argv(variables: Json, place: Path, playbook: str = "site.yml", opti
     return ["ansible-playbook", "-i", inventory(), playbook, "-e", f"@{file}", *options]
 
 
-def playbook_environment() -> dict[str, str]:
+PLAIN = "ansible.builtin.default"  # tells each task of each host; what a person reads is flaskfleet.web.rollout
+
+
+def playbook_environment(callback: str = PLAIN) -> dict[str, str]:
     settings = {
         "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"),
-        "ANSIBLE_STDOUT_CALLBACK": "ansible.builtin.default",
+        "ANSIBLE_STDOUT_CALLBACK": callback,
         "ANSIBLE_NOCOLOR": "1",
         "ANSIBLE_FORCE_COLOR": "0",
     }
@@ -270,13 +273,17 @@ def playbook_environment() -> dict[str, str]:
 
 @contextlib.contextmanager
 def begun(
-    variables: Json, place: Path, playbook: str = "site.yml", options: Sequence[str] = ()
+    variables: Json,
+    place: Path,
+    playbook: str = "site.yml",
+    options: Sequence[str] = (),
+    callback: str = PLAIN,
 ) -> Iterator[subprocess.Popen[str]]:
     """Have a playbook run on the scenario's hosts, in a process group of its own, which is killed at the end."""
     with subprocess.Popen(
         playbook_argv(variables, place, playbook, options),
         cwd=REPOSITORY,
-        env=playbook_environment(),
+        env=playbook_environment(callback),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -290,10 +297,16 @@ def begun(
                 os.killpg(run.pid, signal.SIGKILL)
 
 
-def play(variables: Json, place: Path, playbook: str = "site.yml", options: Sequence[str] = ()) -> Played:
+def play(
+    variables: Json,
+    place: Path,
+    playbook: str = "site.yml",
+    options: Sequence[str] = (),
+    callback: str = PLAIN,
+) -> Played:
     """Run a playbook to its end, which it has 15 minutes for."""
     began = time.monotonic()
-    with begun(variables, place, playbook, options) as run:
+    with begun(variables, place, playbook, options, callback) as run:
         out, _ = run.communicate(timeout=900)
     return Played(run.returncode, out, time.monotonic() - began)
 

@@ -70,6 +70,7 @@ class Fleet:
     made: int = 0
     load: Load | None = None
     rows: list[Row] = dataclasses.field(default_factory=list)
+    first: str = ""  # what the first release said, on hosts that had nothing
 
     def new(self, append: str = "") -> str:
         """Make a version of the app, with more code at its end; it is what is rolled out from now on."""
@@ -87,6 +88,11 @@ class Fleet:
         """Run a playbook as somebody would; variables without the prefix of the role."""
         extra = {**self.variables, **{PREFIX + name: value for name, value in variables.items()}}
         return play(extra, self.place, playbook, options)
+
+    def read(self, *options: str, **variables: Any) -> Played:
+        """Run site.yml with the output that a person reads."""
+        extra = {**self.variables, **{PREFIX + name: value for name, value in variables.items()}}
+        return play(extra, self.place, "site.yml", options, "flaskfleet.web.rollout")
 
     def done(self, playbook: str = "site.yml", *options: str, **variables: Any) -> Played:
         """Run a playbook that has to end well."""
@@ -177,7 +183,7 @@ def fleet(workshop: Workshop, place: Path) -> Iterator[Fleet]:
     write_inventory(hosts, place)
     fleet = Fleet(hosts, workshop, place, {})
     fleet.new()
-    fleet.done()
+    fleet.first = fleet.done("site.yml", "--diff").out
     put_balancer(hosts)
     FLEETS.append(fleet)
     fleet.load = Load(hosts[-1].address, "--port", str(BALANCER_PORT), "--rate", "30", "--users", USERS).start()
@@ -231,5 +237,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def lines_of_table(said: str) -> dict[str, str]:
     """The report of a rollout: the result by host."""
     release = r"\s+(?:[0-9a-f]{12}|-)"
-    found = re.findall(rf"^\s+(?:- )?(fleet-\S+){release}{release}\s+(\S+(?: \S+)*?)\s+(?:[\d.]+|-)$", said, re.M)
+    found = re.findall(rf"^\s*(?:- )?(fleet-\S+){release}{release}\s+(\S+(?: \S+)*?)\s+(?:[\d.]+|-)$", said, re.M)
     return dict(found)

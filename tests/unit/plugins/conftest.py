@@ -67,12 +67,14 @@ def run_program(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPa
 class Here:
     """Mixed into an action: its host is this machine, and what would go to it goes to a directory."""
 
-    def __init__(self, root: Path, arguments: Answer, check: bool = False, pipelining: bool = True) -> None:
+    def __init__(
+        self, root: Path, arguments: Answer, check: bool = False, pipelining: bool = True, verbosity: int = 0
+    ) -> None:
         self._task = types.SimpleNamespace(args=arguments, check_mode=check, async_val=0, diff=False)
         self._load_name = "flaskctl"
         shell = types.SimpleNamespace(tmpdir=None, join_path=lambda *parts: "/".join(parts))
         self._connection = types.SimpleNamespace(_shell=shell, is_pipelining_enabled=lambda: pipelining)
-        self._display = types.SimpleNamespace(display=lambda text: self.said.append(text))
+        self._display = types.SimpleNamespace(verbosity=verbosity, display=lambda text: self.said.append(text))
         self.root = root
         self.said: list[str] = []
         self.commands: list[str] = []

@@ -436,6 +436,14 @@ def test_one_reason_of_many_hosts_is_told_once() -> None:
     assert "web1, web2, web3, web4, web5 and 35 more: switch" in found["table"]
 
 
+def test_a_long_reason_is_shown_by_its_begin_and_its_end_and_kept_whole_for_programs() -> None:
+    long = "\n".join(["non-zero return code", *(f"line {number}" for number in range(200)), "RuntimeError: no table"])
+    found = planned({"web1": host(failed={**FAILED, "reason": long})})
+    lines = found["table"].splitlines()
+    assert len(lines) < 40 and "non-zero return code" in lines and lines[-1] == "RuntimeError: no table"
+    assert "... 172 more lines ..." in lines and found["rows"][0]["reason"] == long
+
+
 @pytest.mark.parametrize("staged", [{}, {"app": "hello", "failed": True}], ids=["install failed", "stage failed"])
 def test_a_host_that_could_not_stage_is_told_with_what_it_serves(staged: Json) -> None:
     serves = {**RUNS, "current": OLD}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,53 +14,61 @@ from pathlib import Path
 import pytest
 import yaml
 from ansible_collections.flaskfleet.web.plugins.callback import rollout
+from ansible_collections.flaskfleet.web.plugins.plugin_utils import told
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 TASKS = REPOSITORY / "roles/flask_gunicorn_nginx/tasks"
 HOSTS = "web1,web2,web3,web4"
 
+# the role, as far as the callback knows it by its name and by those of its tasks
+ROLE = """
+- name: preflight | Ask the host
+  ansible.builtin.assert: {that: true, quiet: true}
+- name: ask | Ask more
+  ansible.builtin.assert: {that: true, quiet: true}
+  changed_when: inventory_hostname == 'web1'
+- name: install | Install
+  ansible.builtin.assert: {that: true, quiet: true}
+  changed_when: true
+- name: stage | Not needed
+  ansible.builtin.assert: {that: true, quiet: true}
+  when: false
+- name: batch | Next
+  ansible.builtin.assert: {that: true, quiet: true}
+  when: false
+- name: switch | Do what comes before
+  ansible.builtin.assert: {that: true, quiet: true}
+  when: inventory_hostname == 'web1'
+- name: batch | Next
+  ansible.builtin.assert: {that: true, quiet: true}
+  when: false
+- name: switch | Switch
+  when: inventory_hostname != 'web1'
+  block:
+    - name: switch | Do what comes before
+      ansible.builtin.include_tasks: "{{ hook }}"
+      when: hook is defined
+    - name: switch | Start the release
+      ansible.builtin.fail: {msg: "Traceback of the app\\nImportError: no module named shop"}
+      when: inventory_hostname != 'web4'
+  rescue:
+    - name: failed | Record the failure
+      ansible.builtin.set_fact: {reason: "{{ ansible_failed_result.msg }}"}
+- name: report | Show what happened
+  ansible.builtin.debug: {msg: ["host  result", "web2  failed", "web2: {{ hostvars.web2.reason }}"]}
+  run_once: true
+"""
 PLAYBOOK = """
 - name: Release the app
   hosts: all
   gather_facts: false
+  roles: [flask_gunicorn_nginx]
   tasks:
-    - name: preflight | Ask the host
-      ansible.builtin.assert: {that: true, quiet: true}
-    - name: ask | Ask more
-      ansible.builtin.assert: {that: true, quiet: true}
-      changed_when: inventory_hostname == 'web1'
-    - name: install | Install
-      ansible.builtin.assert: {that: true, quiet: true}
-      changed_when: true
-    - name: stage | Not needed
-      ansible.builtin.assert: {that: true, quiet: true}
-      when: false
-    - name: batch | Next
-      ansible.builtin.assert: {that: true, quiet: true}
-      when: false
-    - name: switch | Do what comes before
-      ansible.builtin.assert: {that: true, quiet: true}
-      when: inventory_hostname == 'web1'
-    - name: batch | Next
-      ansible.builtin.assert: {that: true, quiet: true}
-      when: false
-    - name: switch | Switch
-      when: inventory_hostname != 'web1'
-      block:
-        - name: switch | Start the release
-          ansible.builtin.fail: {msg: "Traceback of the app\\nImportError: no module named shop"}
-          when: inventory_hostname != 'web4'
-      rescue:
-        - name: failed | Record the failure
-          ansible.builtin.set_fact: {reason: "{{ ansible_failed_result.msg }}"}
-    - name: report | Show what happened
-      ansible.builtin.debug: {msg: ["host  result", "web2  failed", "web2: {{ hostvars.web2.reason }}"]}
-      run_once: true
     - name: Warm the cache
       ansible.builtin.command: {argv: [sh, -c, "seq 100; echo the end >&2; exit 3"]}
       when: inventory_hostname == 'web4'
       changed_when: true
-    - name: report | Fail
+    - name: Fail
       ansible.builtin.fail: {msg: The rollout was stopped.}
 """
 
@@ -69,20 +79,26 @@ Run = Callable[..., str]
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
     """Return a function that runs a playbook on hosts that are this machine; what it printed."""
+    tasks = tmp_path / "roles/flask_gunicorn_nginx/tasks/main.yml"
+    tasks.parent.mkdir(parents=True)
+    tasks.write_text(ROLE)
 
-    def run(text: str, *options: str, **environment: str) -> str:
+    def run(text: str, *options: str, on_a_terminal: bool = False, **environment: str) -> str:
         (tmp_path / "play.yml").write_text(text)
-        program = Path(sys.executable).with_name("ansible-playbook")
         local = ["-c", "local", "-e", f"ansible_python_interpreter={sys.executable}"]
+        program = [str(Path(sys.executable).with_name("ansible-playbook"))]
+        argv = [*program, "-i", f"{HOSTS},", *local, str(tmp_path / "play.yml"), *options]
         done = subprocess.run(
-            [program, "-i", f"{HOSTS},", *local, tmp_path / "play.yml", *options],
+            ["script", "-qec", shlex.join(argv), "/dev/null"] if on_a_terminal else argv,
             env={
                 **os.environ,
                 "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"),
+                "ANSIBLE_ROLES_PATH": str(tmp_path / "roles"),
                 "ANSIBLE_NOCOLOR": "1",
                 **environment,
             },
             cwd=REPOSITORY,
+            stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             check=False,
@@ -113,8 +129,12 @@ def test_a_run_is_a_line_for_each_phase_and_each_failure_once(run: Run) -> None:
         "  Warm the cache web4 failed",
         next(line for line in said.splitlines() if line.startswith("web4: ")),
         "the end",
+        next(line for line in said.splitlines() if line.startswith("at ")),
+        "  Fail         web1, web2, web3 failed",
         "web1, web2, web3: The rollout was stopped.",
+        next(line for line in reversed(said.splitlines()) if line.startswith("at ")),
     ]
+    assert re.findall(r"(?m)^at .*play.yml:(\d+)", said) == ["7", "11"]
     assert len(re.findall(r"(?m)^web\d +: ok=", said)) == 4, "Ansible's recap, which programs read"
 
 
@@ -143,15 +163,52 @@ UNUSUAL = """
 
 
 def test_a_variable_that_is_not_defined_is_told_with_where_to_put_it(run: Run) -> None:
-    lines = without_seconds(run(UNUSUAL))
-    (told,) = [line for line in lines if "is undefined" in line]
-    assert told.startswith("4 hosts: ") and "'vault_secret_key' is undefined" in told
-    assert "Define vault_secret_key" in lines[lines.index(told) + 1] and "vault.yml" in lines[lines.index(told) + 1]
+    (told,) = [line for line in without_seconds(run(UNUSUAL)) if "is not defined" in line]
+    assert told.startswith("web1, web2, web3, web4: vault_secret_key is not defined.") and "vault.yml" in told
+
+
+def test_the_file_is_one_of_the_inventory_that_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    place = tmp_path / "inventories/live"
+    place.mkdir(parents=True)
+    hosts = place / "hosts.yml"
+    hosts.write_text("")
+    for given in (str(place), str(hosts), f"{place}/"):
+        assert told.place_for("vault_key", ["web1,", given]) == (
+            "Put it into the vault: ansible-vault create inventories/live/group_vars/flask_app/vault.yml"
+        )
+    vault = place / "group_vars/web/vault.yml"
+    vault.parent.mkdir(parents=True)
+    vault.write_text("$ANSIBLE_VAULT;1.1;AES256")
+    edit = told.place_for("vault_key", [str(place)])
+    assert edit == "Put it into the vault: ansible-vault edit inventories/live/group_vars/web/vault.yml"
+    assert told.place_for("database", ["web1,"]).endswith("such as group_vars/flask_app/flask_gunicorn_nginx.yml.")
+
+
+WITH_ROLE = """
+- name: Release the app
+  hosts: web1
+  gather_facts: false
+  roles: [flask_gunicorn_nginx]
+  post_tasks:
+    - name: Smoke
+      ansible.builtin.assert: {that: true, quiet: true}
+      tags: smoke
+"""
 
 
 def test_tags_that_select_nothing_are_told(run: Run) -> None:
     assert "--tags deploy selects no task" in run(UNUSUAL, "--tags", "deploy")
-    assert "selects no task" not in run(UNUSUAL)
+    assert "selects no" not in run(UNUSUAL)
+    assert "selects no task" in run(WITH_ROLE, "--tags", "deploy", "-v")
+
+
+def test_tags_that_select_nothing_of_the_role_are_told(run: Run, tmp_path: Path) -> None:
+    tasks = tmp_path / "roles/flask_gunicorn_nginx/tasks/main.yml"
+    tasks.write_text(tasks.read_text().replace("quiet: true}", "quiet: true}\n  tags: always", 1))
+    said = run(WITH_ROLE, "--tags", "smoke")
+    assert "--tags smoke selects nothing of the role" in said and "  Smoke        web1" in said
+    assert "selects no" not in run(WITH_ROLE, "--tags", "smoke,all", "-v")
 
 
 def test_a_difference_that_is_the_same_on_all_hosts_is_shown_once(run: Run, tmp_path: Path) -> None:
@@ -182,13 +239,131 @@ def test_each_task_file_of_the_role_is_a_phase_or_a_detail_of_one() -> None:
         assert phases <= {"" if stem in rollout.ENDS_A_PHASE else stem, "x"}, stem
 
 
+OTHERS = """
+- name: Around the release
+  hosts: all
+  gather_facts: false
+  tasks:
+    - name: extras | Ask who is there
+      ansible.builtin.command: {argv: [sh, -c, "echo nobody >&2; exit 1"]}
+      ignore_errors: true
+      changed_when: false
+    - name: Fetch
+      block:
+        - name: Fetch from the mirror
+          ansible.builtin.fail: {msg: The mirror is down.}
+      rescue:
+        - name: Fetch from elsewhere
+          ansible.builtin.debug: {msg: [two, lines]}
+    - name: Say what each is
+      ansible.builtin.debug: {msg: "I am {{ inventory_hostname }}"}
+    - name: Say all items
+      ansible.builtin.debug: {msg: "item {{ item }}"}
+      loop: [1, 2]
+    - name: Say a value
+      ansible.builtin.debug: {var: value}
+      vars: {value: {a: [1, 2], b: "caf\u00e9"}}
+      run_once: true
+    - name: Keep a secret
+      ansible.builtin.command: {argv: [sh, -c, "echo canary; exit 1"]}
+      no_log: true
+      ignore_errors: true
+      changed_when: false
+    - name: Fail with one of two
+      ansible.builtin.assert: {that: item != 'bad'}
+      loop: [good, bad]
+      when: inventory_hostname == 'web3'
+    - name: Fail in a delegate
+      ansible.builtin.fail: {msg: ""}
+      delegate_to: "{{ groups.all[1] }}"
+      when: inventory_hostname == 'web1'
+"""
+
+
+def test_what_others_do_in_the_play_is_told_too(run: Run) -> None:
+    lines = without_seconds(run(OTHERS))
+    said = "\n".join(lines)
+    assert "  extras | Ask who is there 4 hosts failed, ignored" in lines
+    assert "4 hosts:\nnon-zero return code (ignored)\nnobody" in said
+    assert "4 hosts:\nThe mirror is down. (taken care of by a rescue)" in said
+    assert "4 hosts:\ntwo\nlines" in said and said.count("lines") == 1
+    assert all(f"web{number}: I am web{number}" in lines for number in (1, 2, 3, 4))
+    assert "4 hosts: item 1" in lines and "4 hosts: item 2" in lines and "All items completed" not in said
+    assert "    - 1" in said and "caf\u00e9" in said
+    assert "canary" not in said and "no_log: true" in said
+    assert "web3: (item=bad) Assertion failed" in lines and "assertion: item != 'bad'" in lines
+    assert "(item=good)" not in said
+    assert "web1 -> web2: Failed as requested from task" in lines
+
+
+def test_a_failure_that_was_told_of_one_host_is_told_of_another_too(run: Run) -> None:
+    play = (
+        UNUSUAL.partition("    - name: preflight")[0]
+        + """
+    - name: First
+      ansible.builtin.fail: {msg: failed}
+      when: inventory_hostname == 'web1'
+    - name: Second
+      ansible.builtin.fail: {msg: failed}
+      when: inventory_hostname == 'web2'
+"""
+    )
+    lines = without_seconds(run(play))
+    assert "web1: failed" in lines and "web2: failed" in lines
+
+
+def test_a_hook_is_a_task_of_its_owner_and_its_failure_is_in_the_table_alone(run: Run, tmp_path: Path) -> None:
+    hook = tmp_path / "hook.yml"
+    hook.write_text("- name: out | Leave the balancer\n  ansible.builtin.fail: {msg: It does not answer.}\n")
+    said = run(PLAYBOOK, "-e", f"hook={hook}")
+    assert "  out | Leave the balancer web2, web3, web4 failed" in without_seconds(said)
+    assert said.count("It does not answer.") == 1
+
+
+def test_of_several_apps_each_has_its_name(run: Run) -> None:
+    role = "{role: flask_gunicorn_nginx, flask_gunicorn_nginx_name: %s}"
+    roles = f"[{role % 'shop'}, {role % 'api'}]"
+    lines = without_seconds(run(WITH_ROLE.replace("[flask_gunicorn_nginx]", roles)))
+    assert [line for line in lines if not line.startswith(" ")][:3] == ["Release the app", "shop:", "host  result"]
+    assert "api:" in lines
+
+
+def test_a_host_that_cannot_be_reached_is_named_with_why(run: Run) -> None:
+    said = run(
+        WITH_ROLE.replace("web1", "all"),
+        "-e",
+        "ansible_connection={{ 'ssh' if inventory_hostname == 'web2' else 'local' }}",
+        "-e",
+        "ansible_host=127.0.0.1",
+        "-e",
+        "ansible_port=1",
+    )
+    assert re.search(r"(?m)^web2: .*(Connection refused|Failed to connect)", said), said
+
+
+def test_on_a_terminal_the_phase_that_runs_stands_on_one_line_however_narrow(run: Run) -> None:
+    said = run(OTHERS.replace("Ask who is there", "Ask " + "who " * 60), on_a_terminal=True, COLUMNS="40")
+    shown = [line for line in re.findall(r"\r\x1b\[K(  [^\r\n]*) *\r", said) if " since " in line or len(line) == 39]
+    assert shown and max(map(len, shown)) == 39
+    assert "I am web4" in said
+
+
+WRONG_TYPE = {f"flask_gunicorn_nginx_{name}": value for name, value in (("name", "hello"), ("port", "many"))}
+
+
+def test_a_wrong_type_is_told_in_three_lines(run: Run) -> None:
+    play = WITH_ROLE.replace("web1", "web1,web2,web3").replace("[", "[flaskfleet.web.")
+    lines = without_seconds(run(play, "-e", json.dumps({**WRONG_TYPE, "flask_gunicorn_nginx_source": "/srv"})))
+    assert len(lines) == 3 and "flask_gunicorn_nginx_port" in lines[2] and "web1, web2, web3" in lines[2], lines
+
+
 def test_the_names_of_many_hosts_are_a_number_and_long_times_are_minutes() -> None:
-    assert rollout.listed(["a", "b", "c"]) == "a, b, c" and rollout.listed("abcd") == "4 hosts"
-    assert (rollout.seconds(59.94), rollout.seconds(61)) == ("59.9 s", "1 min 01 s")
+    assert told.listed(["a", "b", "c"]) == "a, b, c" and told.listed("abcd") == "4 hosts"
+    assert (told.seconds(59.94), told.seconds(61)) == ("59.9 s", "1 min 01 s")
 
 
 def test_of_a_command_the_end_of_what_it_printed_is_told() -> None:
-    said = rollout.why({"msg": "non-zero return code", "stdout": "\n".join(map(str, range(100))), "stderr": ""})
-    assert said.splitlines() == ["non-zero return code", *map(str, range(85, 100))]
-    assert rollout.why({"msg": "it broke: pip", "stderr": "pip"}) == "it broke: pip"
-    assert rollout.why({}) == "it failed, and says nothing"
+    said = told.why({"msg": "non-zero return code", "stdout": "\n".join(map(str, range(100))), "stderr": ""})
+    assert said == ["non-zero return code", "\n".join(map(str, range(85, 100)))]
+    assert told.why({"msg": "it broke: pip", "stderr": "pip"}) == ["it broke: pip"]
+    assert told.why({}) == ["it failed, and says nothing"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,31 @@ def test_check_mode_is_told_to_the_program(here: Here, tmp_path: Path) -> None:
     options = {"files": [{"path": str(path), "content": "x\n"}], "preview": preview}
     answer = here(config_files, options, check=True).run()
     assert answer["changed"] and answer["preview_changed"] and not path.exists()
+
+
+def test_a_difference_has_a_line_for_a_file_that_comes_or_goes_and_the_lines_of_one_that_changes(
+    here: Here, tmp_path: Path
+) -> None:
+    kept = tmp_path / "kept"
+    kept.write_text("old\n")
+    files: list[dict[str, str]] = [
+        *({"path": f"{tmp_path}/engine/{number}.py", "content": "import os\n" * 99} for number in range(45)),
+        {"path": str(kept), "content": "new\n"},
+        {"path": f"{tmp_path}/unit", "content": "[Unit]\n" * 99},
+        {"path": f"{tmp_path}/link (of mine)", "link": "unit"},
+    ]
+    answer = here(config_files, {"files": files}, check=True).run()
+    first, second = answer["diff"]
+    place, rights = re.escape(str(tmp_path)), r"0644 \S+:\S+"
+    assert re.fullmatch(
+        rf"{place}/engine: 45 new files\n{place}/unit: new, {rights}\n{place}/link \(of mine\): new, link to unit\n",
+        first["prepared"],
+    ), first["prepared"]
+    assert (second["before"], second["after"]) == ("old\n", "new\n")
+    whole = here(config_files, {"files": files}, check=True, verbosity=1).run()
+    assert len(whole["diff"]) == len(files)
+    gone = {"before_header": "/x (0644 a:b)", "after_header": "/x (absent)", "before": "1\n2\n", "after": ""}
+    assert config_files.folded([gone]) == [{"prepared": "/x: removed, 0644 a:b\n"}]
 
 
 def test_a_failure_of_the_program_is_one_of_the_task(here: Here) -> None:
