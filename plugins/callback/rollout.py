@@ -32,8 +32,10 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from ansible import constants, context
+from ansible.errors import AnsibleError
 from ansible.playbook.task_include import TaskInclude
 from ansible.plugins.callback.default import CallbackModule as Default
+from ansible.release import __version__
 from ansible_collections.flaskfleet.web.plugins.plugin_utils.told import (
     FAILED_NAMES,
     listed,
@@ -43,6 +45,7 @@ from ansible_collections.flaskfleet.web.plugins.plugin_utils.told import (
     words,
 )
 
+OLDEST = (2, 19)  # of ansible-core; what results are asked for here is not in older ones
 ROLE = "flask_gunicorn_nginx"
 # The task files of the role that a person would name; a task of the others goes on with the phase that runs.
 PHASES = (
@@ -179,7 +182,14 @@ class CallbackModule(Default):  # type: ignore[misc]
 
     def __init__(self) -> None:
         super().__init__()
+        if tuple(int(part) for part in __version__.split(".")[:2]) < OLDEST:
+            # or each event would be a warning, and nothing else be shown
+            raise AnsibleError(
+                f"flaskfleet.web needs ansible-core {'.'.join(map(str, OLDEST))} or newer, and this is {__version__}:"
+                " pip install --upgrade ansible-core"
+            )
         self.phase: Phase | None = None
+        self.running = ""  # the phase that the role is in, also while a task of somebody else runs
         self.role: Any = None  # that the last task was of, where it is this one
         self.failures: dict[str, Failure] = {}
         self.pending: list[str] = []
@@ -221,17 +231,17 @@ class CallbackModule(Default):  # type: ignore[misc]
             self.say(self.phase.line(time.time(), self.width()), COLORS[self.phase.worst()])
         self.phase = None
 
-    def tell(self, failures: Iterable[str]) -> None:
-        """Print failures, each once, with the hosts that it is the same on, but for what a table of the role has."""
+    def tell(self, failures: Iterable[str], tables: str = "") -> None:
+        """Print failures, each once, with the hosts that it is the same on, but for what a table has told."""
         for text in failures:
             failure = self.failures.pop(text, None)
-            if failure and not all(words(part) in self.tables for part in failure.parts):
+            if failure and not (tables and all(words(part) in tables for part in failure.parts)):
                 hosts = listed(sorted(set(failure.hosts)), FAILED_NAMES)
                 self.say(f"{hosts}: {text}", constants.COLOR_ERROR)
 
     def end_task(self) -> None:
         """Print what was kept of the last task: differences, messages, and failures that nothing takes care of."""
-        if self.kept or self.pending:
+        if self.pending or any(color for _text, color in self.kept):
             self.end_phase()
         for (text, color), hosts in self.kept.items():
             prefix = f"{listed(hosts)}: " if any(hosts) else ""
@@ -274,15 +284,21 @@ class CallbackModule(Default):  # type: ignore[misc]
             self.phase.note(delegate_of(result) or host if result.task.run_once else host, outcome)
         self.progress()
 
-    def begin(self, task: Any) -> None:
-        """Begin with a task: a phase of its own, or another step of the one that runs."""
-        self.end_task()
-        name = phase_for(task, self.phase.name if self.phase else "")
-        if ours(task) and task._role is not self.role:
+    def enter(self, task: Any) -> None:
+        """Name the app where the role begins with another one."""
+        if task._role is not self.role:
             self.role = task._role
             if app_of(task):
                 self.end_phase()
                 self.say(f"{app_of(task)}:")
+
+    def begin(self, task: Any) -> None:
+        """Begin with a task: a phase of its own, or another step of the one that runs."""
+        self.end_task()
+        name = phase_for(task, self.running)
+        if ours(task):
+            self.running = name
+            self.enter(task)
         if not self.phase or name != self.phase.name:
             self.end_phase()
             self.phase = Phase(name, time.time()) if name else None
@@ -299,7 +315,7 @@ class CallbackModule(Default):  # type: ignore[misc]
     def v2_playbook_on_play_start(self, play: Any) -> None:
         self.end_task()
         self.end_phase()
-        self._play, self.role = play, None
+        self._play, self.role, self.running = play, None, ""
         self.say(play.get_name().strip() + (" (check mode: nothing is changed)" if play.check_mode else ""))
 
     def v2_playbook_on_task_start(self, task: Any, is_conditional: bool) -> None:
@@ -403,7 +419,7 @@ class CallbackModule(Default):  # type: ignore[misc]
     def v2_playbook_on_stats(self, stats: Any) -> None:
         self.end_task()
         self.end_phase()
-        self.tell(list(self.failures))
+        self.tell(list(self.failures), self.tables)
         tags = ",".join(tag for tag in context.CLIARGS.get("tags") or () if tag != "all")
         if tags and not self.selected:
             self.say(f"--tags {tags} selects no task but those that always run: nothing was done.")

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from ansible.errors import AnsibleError
 from ansible_collections.flaskfleet.web.plugins.callback import rollout
 from ansible_collections.flaskfleet.web.plugins.plugin_utils import told
 
@@ -355,6 +356,14 @@ def test_a_wrong_type_is_told_in_three_lines(run: Run) -> None:
     play = WITH_ROLE.replace("web1", "web1,web2,web3").replace("[", "[flaskfleet.web.")
     lines = without_seconds(run(play, "-e", json.dumps({**WRONG_TYPE, "flask_gunicorn_nginx_source": "/srv"})))
     assert len(lines) == 3 and "flask_gunicorn_nginx_port" in lines[2] and "web1, web2, web3" in lines[2], lines
+
+
+def test_an_ansible_that_is_too_old_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = yaml.safe_load((REPOSITORY / "meta/runtime.yml").read_text())["requires_ansible"]
+    assert asked == f">={'.'.join(map(str, rollout.OLDEST))}.0"
+    monkeypatch.setattr(rollout, "__version__", "2.18.11")
+    with pytest.raises(AnsibleError, match="needs ansible-core 2.19 or newer, and this is 2.18.11: pip install"):
+        rollout.CallbackModule()
 
 
 def test_the_names_of_many_hosts_are_a_number_and_long_times_are_minutes() -> None:
