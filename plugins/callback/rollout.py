@@ -63,15 +63,19 @@ COLORS = {
 }
 
 
-def ours(thing: Any) -> bool:
-    """Tell whether a task or block stands in the role itself; the hooks of a user run in it, and do not."""
+def hooked(thing: Any) -> bool:
+    """Tell whether a task or block runs in the role, as the hooks of a user do too."""
     role = getattr(thing, "_role", None)
-    if role is None or role.get_name(include_role_fqcn=False) != ROLE:
+    return role is not None and role.get_name(include_role_fqcn=False) == ROLE
+
+
+def ours(thing: Any) -> bool:
+    """Tell whether a task or block stands in the role itself, or is Ansible's check of its arguments."""
+    if not hooked(thing):
         return False
     file = os.path.realpath(thing.get_path().rpartition(":")[0])
-    return file.startswith(role.get_role_path() + os.sep) or str(getattr(thing, "action", "")).endswith(
-        CHECKS_ARGUMENTS
-    )
+    checks = str(getattr(thing, "action", "")).endswith(CHECKS_ARGUMENTS)
+    return checks or file.startswith(thing._role.get_role_path() + os.sep)
 
 
 def phase_of(name: str, running: str) -> str:
@@ -87,10 +91,11 @@ def phase_of(name: str, running: str) -> str:
 
 def phase_for(task: Any, running: str) -> str:
     """Return the phase that any task belongs to: one of somebody else is one by itself."""
+    name = str(task.get_name().strip())
     if not ours(task):
-        return str(task.get_name().strip())
+        return name.removeprefix(f"{task._role.get_name()} : ") if hooked(task) else name
     # the one that Ansible makes of the argument specification has a sentence as its name
-    return "preflight" if task.action.endswith(CHECKS_ARGUMENTS) else phase_of(str(task.get_name().strip()), running)
+    return "preflight" if task.action.endswith(CHECKS_ARGUMENTS) else phase_of(name, running)
 
 
 def parents(task: Any) -> Iterator[Any]:
@@ -244,7 +249,7 @@ class CallbackModule(Default):  # type: ignore[misc]
         if self.pending or any(color for _text, color in self.kept):
             self.end_phase()
         for (text, color), hosts in self.kept.items():
-            prefix = f"{listed(hosts)}: " if any(hosts) else ""
+            prefix = f"{listed(sorted(set(hosts)))}: " if any(hosts) else ""
             self.say(prefix.rstrip() + "\n" + text if prefix and "\n" in text else prefix + text, color)
         self.tell(self.pending)
         self.kept, self.pending = {}, []
@@ -258,15 +263,13 @@ class CallbackModule(Default):  # type: ignore[misc]
         parts = why(result.result, context.CLIARGS.get("inventory") or ())
         if result.result.get("ansible_loop_var"):
             parts[0] = f"(item={self._get_item_label(result.result)}) {parts[0]}"
-        place = origin(result.exception)
-        if place and not ours(result.task):
-            parts.append(f"at {place}")
         rescue = rescuer(result.task)
         if ignored or (rescue and not ours(rescue)):
             note = "ignored" if ignored else "taken care of by a rescue"
             self.keep("\n".join([f"{parts[0]} ({note})", *parts[1:]]), label_of(result), constants.COLOR_WARN)
             return
-        text = "\n".join(parts)
+        place = origin(result.exception)
+        text = "\n".join([*parts, *([f"at {place}"] if place and not ours(result.task) else [])])
         self.failures.setdefault(text, Failure(parts, [])).hosts.append(label_of(result))
         if not rescue:
             self.pending.append(text)
