@@ -29,6 +29,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from ansible import constants, context
@@ -47,6 +48,7 @@ from ansible_collections.flaskfleet.web.plugins.plugin_utils.told import (
 
 OLDEST = (2, 19)  # of ansible-core; what results are asked for here is not in older ones
 ROLE = "flask_gunicorn_nginx"
+OWN = f"{Path(__file__).resolve().parents[2] / 'roles'}{os.sep}"  # a place there tells a user nothing
 # The task files of the role that a person would name; a task of the others goes on with the phase that runs.
 PHASES = (
     *("preflight", "package", "install", "stage", "migrate", "switch", "bake", "revert"),
@@ -269,7 +271,7 @@ class CallbackModule(Default):  # type: ignore[misc]
             self.keep("\n".join([f"{parts[0]} ({note})", *parts[1:]]), label_of(result), constants.COLOR_WARN)
             return
         place = origin(result.exception)
-        text = "\n".join([*parts, *([f"at {place}"] if place and not ours(result.task) else [])])
+        text = "\n".join([*parts, *([f"at {place}"] if place and not place.startswith(OWN) else [])])
         self.failures.setdefault(text, Failure(parts, [])).hosts.append(label_of(result))
         if not rescue:
             self.pending.append(text)

@@ -65,7 +65,13 @@ def files_for(tail: str, inventories: Sequence[str]) -> list[str]:
     """Return the files of inventories that a variable may stand in, those that are there first."""
     places = [Path(path) if os.path.isdir(path) else Path(path).parent for path in inventories if os.path.exists(path)]
     there = [path for place in places for path in sorted(place.glob(f"group_vars/*/{Path(tail).name}"))]
-    return [os.path.relpath(path) for path in [*there, *(place / tail for place in places)]]
+    return [near(path) for path in [*there, *(place / tail for place in places)]]
+
+
+def near(path: Path) -> str:
+    """Return a path as one would type it here."""
+    relative = os.path.relpath(path)
+    return str(path) if relative.startswith("..") else relative
 
 
 def origin(error: Any) -> str:
@@ -75,6 +81,7 @@ def origin(error: Any) -> str:
     while event is not None:
         first = (getattr(event, "formatted_source_context", None) or "").strip().partition("\n")[0]
         if first.startswith("Origin: /"):
-            found = first.removeprefix("Origin: ")
+            path, colon, line = first.removeprefix("Origin: ").partition(":")
+            found = os.path.realpath(path) + colon + line
         event = getattr(getattr(event, "chain", None), "event", None)
     return found
