@@ -64,6 +64,10 @@ SPEC: dict[str, Json] = {
 }
 
 
+# in check mode what these would do is predicted for an app that is not there
+PREDICTED = ("stage", "activate", "prune", "lock", "unlock")
+
+
 class ActionModule(StdinAction):  # type: ignore[misc]
     """One task, and one question to a host that has the release already."""
 
@@ -106,6 +110,8 @@ class ActionModule(StdinAction):  # type: ignore[misc]
         if done.code == NOT_FOUND:
             return without_flaskctl(params, dry_run)
         result = understood(*done)
+        if dry_run and params["command"] in PREDICTED and str(result.get("msg")).startswith(unknown(params["app"])):
+            return without_flaskctl(params, dry_run)
         prepared = difference(params["app"], result.pop("diff", None))
         if prepared:
             result["diff"] = {"prepared": prepared}
@@ -165,10 +171,15 @@ def arguments(params: Json, dry_run: bool) -> list[str]:
     return given + [params[name] for name in ("archive", "release", "mode") if params[name]]
 
 
-def without_flaskctl(params: Json, dry_run: bool) -> Json:
-    """Return the answer for a host that has no flaskctl.
+def unknown(app: str) -> str:
+    """Return how flaskctl says that it does not know an app."""
+    return f"no app {app} on this host"
 
-    Nothing is left to remove there. In check mode the tasks before this one would have installed flaskctl, so releasing
+
+def without_flaskctl(params: Json, dry_run: bool) -> Json:
+    """Return the answer for a host that has no flaskctl, or in check mode not this app.
+
+    Nothing is left to remove there. In check mode the tasks before this one would have installed both, so releasing
     to it is predicted; what only makes sense where there is an app, such as a rollback, is not.
     """
     app, command = params["app"], params["command"]
@@ -176,7 +187,7 @@ def without_flaskctl(params: Json, dry_run: bool) -> Json:
     if command == "remove":
         gone: Json = {"others": [], "data_of": [], "removed": [], "left": []}
         return {**answer, **gone, "predicted": dry_run, "msg": f"{app} is not on this host."}
-    if not dry_run or command not in ("stage", "activate", "prune", "lock", "unlock"):
+    if not dry_run or command not in PREDICTED:
         remedy = "The role flaskfleet.web.flask_gunicorn_nginx installs it: run site.yml."
         return {"failed": True, "changed": False, "msg": f"{FLASKCTL} is not on this host. {remedy}"}
     return {

@@ -14,8 +14,8 @@ NAMES = 3  # hosts up to this many are named
 FAILED_NAMES = 8  # of those that failed more are
 UNDEFINED = re.compile(r"'(\w+)' is undefined")
 LAST_LINES = 15  # of what a failed command printed
-# how the message of Ansible's own check of the arguments begins; each problem is a sentence of its own
-OF_THE_CHECK = re.compile(r"\AValidation of arguments failed:\s*")
+# what Ansible puts before the words that name the cause
+PREFIXES = re.compile(r"\A(?:(?:Task failed|Module failed|Action failed|Validation of arguments failed):\s*)+")
 
 
 def listed(hosts: Iterable[str], most: int = NAMES) -> str:
@@ -38,7 +38,7 @@ def words(text: str) -> str:
 
 def why(result: Mapping[str, Any], inventories: Sequence[str] = ()) -> list[str]:
     """Return why a task failed, in its own words: the message, and of a command the end of what it printed."""
-    message = OF_THE_CHECK.sub("", str(result.get("msg") or result.get("censored") or "").strip())
+    message = PREFIXES.sub("", str(result.get("msg") or result.get("censored") or "").strip())
     missing = UNDEFINED.search(message)
     if missing:
         return [f"{missing[1]} is not defined. {place_for(missing[1], inventories)}"]

@@ -366,6 +366,14 @@ def test_check_mode_predicts_a_first_installation(engine: Engine, arguments: dic
     assert not answer.get("failed") and answer["predicted"] is True and answer["changed"] is changed
 
 
+def test_check_mode_predicts_a_first_installation_beside_another_app(engine: Engine) -> None:
+    said = {"msg": flaskctl.unknown("hello"), "detail": "", "remedy": "apps here: shop", "failed": True}
+    engine.answers({**said, "command": "stage", "changed": False}, 1)
+    answer = engine.run(check=True, command="stage", config="{}")
+    assert not answer.get("failed") and answer["predicted"] and answer["changed"]
+    assert engine.run(command="stage", config="{}")["failed"] and engine.run(check=True, command="rollback")["failed"]
+
+
 @pytest.mark.parametrize("command", ["status", "rollback", "verify"])
 @pytest.mark.parametrize("check", [True, False])
 def test_what_needs_an_app_says_that_there_is_none(engine: Engine, command: str, check: bool) -> None:

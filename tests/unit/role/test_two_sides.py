@@ -361,3 +361,8 @@ def test_what_the_role_and_flaskctl_put_on_a_host_goes_when_the_app_goes(
     assert call(host, "hello", "remove", "--purge").rc == 0
     left = [path for path in host.root.rglob("*") if "hello" in path.name]
     assert not left
+
+
+def test_the_action_knows_how_flaskctl_says_that_an_app_is_not_there(tmp_path: Path) -> None:
+    said = call(FakeHost(tmp_path / "host"), "--json", "--dry-run", "nosuch", "stage", "--config", "-", stdin="{}\n")
+    assert said.rc and said.json["msg"].startswith(action.unknown("nosuch")), said
