@@ -23,6 +23,7 @@ extends_documentation_fragment:
   - result_format_callback
 """
 
+import atexit
 import functools
 import os
 import shutil
@@ -54,7 +55,7 @@ PHASES = (
     *("preflight", "package", "install", "stage", "migrate", "switch", "bake", "revert"),
     *("rollback", "restart", "remove", "status", "upgrade_os"),
 )
-ENDS_A_PHASE = ("batch", "unlock", "report")  # each batch has a line of its own
+ENDS_A_PHASE = ("batch", "unlock", "report")  # each batch has a line of its own; these only where something changed
 CHECKS_ARGUMENTS = "validate_argument_spec"
 COLORS = {
     "failed": constants.COLOR_ERROR,
@@ -81,14 +82,12 @@ def ours(thing: Any) -> bool:
 
 
 def phase_of(name: str, running: str) -> str:
-    """Return the phase that a task of the role belongs to: the one that runs, another, or none."""
+    """Return the phase that a task of the role belongs to: the one that runs or another."""
     name = name.rpartition(" : ")[2]
     file, bar, _ = name.partition(" | ")
     if not bar:
         return name
-    if file in ENDS_A_PHASE:
-        return ""
-    return file if file in PHASES else running
+    return file if file in (*PHASES, *ENDS_A_PHASE) else running
 
 
 def phase_for(task: Any, running: str) -> str:
@@ -234,7 +233,7 @@ class CallbackModule(Default):  # type: ignore[misc]
 
     def end_phase(self) -> None:
         """Print the line of the phase that ends here, if any host had something to do in it."""
-        if self.phase and self.phase.hosts:
+        if self.phase and self.phase.hosts and (self.phase.worst() or self.phase.name not in ENDS_A_PHASE):
             self.say(self.phase.line(time.time(), self.width()), COLORS[self.phase.worst()])
         self.phase = None
 
@@ -315,6 +314,15 @@ class CallbackModule(Default):  # type: ignore[misc]
     @quiet
     def v2_playbook_on_start(self, playbook: Any) -> None:
         """Say nothing: what runs is the user's own command."""
+        atexit.register(self.cut)
+
+    def cut(self) -> None:
+        """Tell what was not told yet, where Ansible ends before the end: on ctrl-C, or on an error of its own."""
+        if self.phase:
+            name = self.phase.name
+            self.tell_the_rest()
+            again = " Run the same command again: it finishes or undoes what was begun on a host."
+            self.say(f"The run was cut in: {name}.{again if self.role else ''}", constants.COLOR_ERROR)
 
     @quiet
     def v2_playbook_on_play_start(self, play: Any) -> None:
@@ -415,16 +423,20 @@ class CallbackModule(Default):  # type: ignore[misc]
 
     @quiet
     def v2_playbook_on_no_hosts_matched(self) -> None:
-        self.say("no hosts matched", constants.COLOR_SKIP)
+        self.say(f"no hosts matched: the inventory has none in {self._play.hosts}", constants.COLOR_SKIP)
 
     @quiet
     def v2_playbook_on_no_hosts_remaining(self) -> None:
         """Say nothing: why each host left is told."""
 
-    def v2_playbook_on_stats(self, stats: Any) -> None:
+    def tell_the_rest(self) -> None:
+        """Print all that was kept."""
         self.end_task()
         self.end_phase()
         self.tell(list(self.failures), self.tables)
+
+    def v2_playbook_on_stats(self, stats: Any) -> None:
+        self.tell_the_rest()
         tags = ",".join(tag for tag in context.CLIARGS.get("tags") or () if tag != "all")
         if tags and not self.selected:
             self.say(f"--tags {tags} selects no task but those that always run: nothing was done.")
