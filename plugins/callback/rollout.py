@@ -55,7 +55,7 @@ PHASES = (
     *("preflight", "package", "install", "stage", "migrate", "switch", "bake", "revert"),
     *("rollback", "restart", "remove", "status", "upgrade_os"),
 )
-ENDS_A_PHASE = ("batch", "unlock", "report")  # each batch has a line of its own; these only where something changed
+ENDS_A_PHASE = ("batch", "unlock", "report")  # each batch has a line of its own; these have none
 CHECKS_ARGUMENTS = "validate_argument_spec"
 COLORS = {
     "failed": constants.COLOR_ERROR,
@@ -82,12 +82,14 @@ def ours(thing: Any) -> bool:
 
 
 def phase_of(name: str, running: str) -> str:
-    """Return the phase that a task of the role belongs to: the one that runs or another."""
+    """Return the phase that a task of the role belongs to: the one that runs, another, or none."""
     name = name.rpartition(" : ")[2]
     file, bar, _ = name.partition(" | ")
     if not bar:
         return name
-    return file if file in (*PHASES, *ENDS_A_PHASE) else running
+    if file in ENDS_A_PHASE:
+        return ""
+    return file if file in PHASES else running
 
 
 def phase_for(task: Any, running: str) -> str:
@@ -233,7 +235,7 @@ class CallbackModule(Default):  # type: ignore[misc]
 
     def end_phase(self) -> None:
         """Print the line of the phase that ends here, if any host had something to do in it."""
-        if self.phase and self.phase.hosts and (self.phase.worst() or self.phase.name not in ENDS_A_PHASE):
+        if self.phase and self.phase.hosts:
             self.say(self.phase.line(time.time(), self.width()), COLORS[self.phase.worst()])
         self.phase = None
 
@@ -423,7 +425,8 @@ class CallbackModule(Default):  # type: ignore[misc]
 
     @quiet
     def v2_playbook_on_no_hosts_matched(self) -> None:
-        self.say(f"no hosts matched: the inventory has none in {self._play.hosts}", constants.COLOR_SKIP)
+        asked = [self._play.hosts] if isinstance(self._play.hosts, str) else self._play.hosts
+        self.say(f"no hosts matched: the inventory has none in {', '.join(map(str, asked))}", constants.COLOR_SKIP)
 
     @quiet
     def v2_playbook_on_no_hosts_remaining(self) -> None:
