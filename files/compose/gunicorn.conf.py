@@ -1,6 +1,8 @@
 #
 # From flask_gunicorn_nginx.yml and the role's gunicorn.conf.py.j2 by: python -m tools.compose render
 #
+import importlib.util
+import inspect
 import io
 import os
 import sys
@@ -28,6 +30,25 @@ control_socket_disable = True
 accesslog = None
 errorlog = "-"
 
+GEVENT = "gevent" in str(worker_class)
+if "gthread" in str(worker_class) and "threads" not in globals():
+    threads = max(2, min(16, 128 // workers))  # what systemd lets a release have (TasksMax) is for its children too
+
+
+def _patch():
+    """Have all that waits give way to other requests: what was imported before would go on to block, or to fail."""
+    from gevent import monkey
+
+    monkey.patch_all()
+    if importlib.util.find_spec("psycogreen") and importlib.util.find_spec("psycopg2"):
+        from psycogreen.gevent import patch_psycopg
+
+        patch_psycopg()  # psycopg2 waits in C, where gevent cannot see it
+
+
+if GEVENT and globals().get("preload_app"):
+    _patch()  # here, for the master imports the app
+
 # The gate: each worker, after the import and before it accepts a connection, asks the app's health path. One that fails
 # ends Gunicorn, and the container with it.
 SCRIPT_NAME = ""
@@ -37,6 +58,47 @@ HEALTH_SCHEME = "http"
 
 if SCRIPT_NAME:
     os.environ["SCRIPT_NAME"] = SCRIPT_NAME  # Gunicorn's own way to mount an app below a path
+
+
+def post_fork(server, worker):
+    if GEVENT:
+        _patch()
+
+
+def _not_wsgi(app):
+    """Why this cannot be served, by what it takes when it is called; nothing where that does not tell."""
+    if inspect.iscoroutinefunction(app) or inspect.iscoroutinefunction(type(app).__call__):
+        return f"{wsgi_app} is an ASGI app, and what is served here is WSGI: wrap it, a2wsgi.ASGIMiddleware(app)."
+    try:
+        takes = inspect.signature(app)
+    except (TypeError, ValueError):
+        return ""
+    try:
+        takes.bind({}, print)  # as a request calls it
+    except TypeError:
+        pass
+    else:
+        first = next(iter(takes.parameters.values()))
+        if first.default is inspect.Parameter.empty:  # a request is always given: what may be left out is a setting
+            return ""
+    if wsgi_app.endswith(")"):
+        return f"{wsgi_app} gave {app!r}, which is no WSGI app: have it return the app."
+    return (
+        f"{wsgi_app} is no WSGI app but a function that makes one, {getattr(app, '__name__', 'app')}{takes}:"
+        f" set flask_gunicorn_nginx_wsgi_app: {wsgi_app}(), with what it needs between the parentheses."
+    )
+
+
+def _imported_too_early():
+    """What holds the ssl of before gevent's patch: TLS ends there in a RecursionError, whatever the health path says."""
+    from gevent import monkey
+
+    old = monkey.get_original("ssl", "SSLContext")
+    modules = [(name, getattr(module, "__dict__", {})) for name, module in list(sys.modules.items())]
+    return sorted(
+        name for name, held in modules
+        if not name.startswith("gevent.") and any(value is old for value in list(held.values()))
+    )
 
 
 def _ask(app):
@@ -62,6 +124,15 @@ def _ask(app):
 
 
 def post_worker_init(worker):
+    wrong = _not_wsgi(worker.wsgi)
+    if wrong:
+        raise RuntimeError(wrong)
+    early = _imported_too_early() if GEVENT else []
+    if early:
+        raise RuntimeError(
+            f"{early[0]} was imported before gevent could patch it, and cannot use TLS. Import it nowhere before the app"
+            " (sitecustomize, a logger_class), or set flask_gunicorn_nginx_settings: {worker_class: gthread}."
+        )
     status, headers, body = _ask(worker.wsgi)
     if not status.startswith("2"):
         where = headers.get("Location", "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import concurrent.futures
 import contextlib
 import http.client
 import itertools
@@ -58,6 +59,42 @@ def create_app(greeting="made"):
     made.add_url_rule("/", view_func=lambda: greeting, endpoint="index")
     return made
 """
+
+# holds what it takes from ssl as requests and urllib3 do: of before gevent's patch, it ends in a RecursionError
+EARLY = """
+import os, ssl, time
+from ssl import SSLContext
+
+def app(environ, start_response):
+    if environ["PATH_INFO"] == "/tls":
+        SSLContext(ssl.PROTOCOL_TLS_CLIENT).minimum_version = ssl.TLSVersion.TLSv1_2
+    if environ["PATH_INFO"] == "/slow":
+        time.sleep(0.5)
+    start_response("200 OK", [])
+    return [str(os.getpid()).encode()]
+"""
+# several at once, each in a thread of its own
+WAITS = """
+import threading, time
+
+def app(environ, start_response):
+    time.sleep(0 if environ.get("HTTP_USER_AGENT") == "flaskfleet-gate" else 0.5)
+    start_response("200 OK", [])
+    return [threading.current_thread().name.encode()]
+"""
+PSYCOPG2 = """
+import psycopg2
+
+def app(environ, start_response):
+    start_response("200 OK", [])
+    return [psycopg2.waits.encode()]
+"""
+# as psycogreen is: it tells psycopg2 how to wait, before the app has a connection
+BESIDE = {
+    "psycogreen/gevent.py": "import psycopg2\ndef patch_psycopg():\n    psycopg2.waits = 'with gevent'\n",
+    "psycopg2.py": "waits = 'in C'\n",
+    "early.py": "from ssl import SSLContext\nfrom gunicorn.glogging import Logger\n",
+}
 
 
 @dataclass
@@ -152,6 +189,9 @@ HEALTHY: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "below a path": (APP, {"url_prefix": "/api", "server_names": ["example.com"]}),
     "a factory": (APP, {"wsgi_app": "app:create_app('from a factory')"}),
+    "preloaded": (EARLY, {"health_path": "/", "settings": {"preload_app": True, "workers": 2}}),
+    "threads": (WAITS, {"settings": {"worker_class": "gthread"}}),
+    "psycopg2": (PSYCOPG2, {}),
 }
 
 
@@ -202,6 +242,31 @@ REFUSED: dict[str, tuple[str, dict[str, Any], list[str]]] = {
         ["out of cheese", "exited with code 7"],
     ),
 }
+FACTORY = "def create_app():\n    raise AssertionError\ndef from_settings(settings=None, debug=False):\n    return None\n"
+# name: (source of the app, values, what must be said); none of these is asked for its health path
+NO_APP: dict[str, tuple[str, dict[str, Any], list[str]]] = {
+    "a factory that is not called": (
+        FACTORY,
+        {"wsgi_app": "app:create_app"},
+        ["app:create_app is no WSGI app but a function", "set flask_gunicorn_nginx_wsgi_app: app:create_app()"],
+    ),
+    "a factory with settings": (
+        FACTORY,
+        {"wsgi_app": "app:from_settings"},
+        ["from_settings(settings=None, debug=False)", "set flask_gunicorn_nginx_wsgi_app: app:from_settings()"],
+    ),
+    "what a factory gave": (
+        "def create():\n    return create\n",
+        {"wsgi_app": "app:create()"},
+        ["app:create() gave <function create", "have it return the app"],
+    ),
+    "asgi": ("async def app(scope, receive, send):\n    pass\n", {}, ["app:app is an ASGI app", "ASGIMiddleware"]),
+    "imported too early": (
+        "import early\n" + answering("200 OK"),
+        {"settings": {"logger_class": "early.Logger"}},
+        ["early was imported before gevent could patch it", "flask_gunicorn_nginx_settings: {worker_class: gthread}"],
+    ),
+}
 # the first worker is healthy long before the second fails
 LATE = (
     "import os, time\ntry:\n    os.open('first', os.O_CREAT | os.O_EXCL)\nexcept FileExistsError:\n"
@@ -212,12 +277,17 @@ HANGS = "import time\ntime.sleep(60)\n"
 
 @pytest.fixture(scope="module")
 def instances(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Instance]]:
-    cases = {**HEALTHY, **{name: case[:2] for name, case in REFUSED.items()}, "hangs": (HANGS, {})}
+    refused = {name: case[:2] for name, case in {**REFUSED, **NO_APP}.items()}
     started = {}
-    for name, (app, values) in cases.items():
+    for name, (app, values) in {**HEALTHY, **refused, "hangs": (HANGS, {})}.items():
         # one worker where the number does not matter: half of the time
         settings = {"workers": 1, "graceful_timeout": 1, **values.get("settings", {})}
-        started[name] = Instance(tmp_path_factory.mktemp("gunicorn"), app, {**values, "settings": settings})
+        place = tmp_path_factory.mktemp("gunicorn")
+        for beside, text in BESIDE.items() if name in ("psycopg2", "imported too early") else ():
+            (place / beside).parent.mkdir(exist_ok=True)
+            (place / beside).write_text(text)
+        how = "import" if name in NO_APP else ""
+        started[name] = Instance(place, app, {**values, "settings": settings}, how)
     yield started
     for instance in started.values():
         with contextlib.suppress(ProcessLookupError):
@@ -252,8 +322,8 @@ def test_the_users_settings_come_after_the_roles_and_keep_their_types() -> None:
     assert scope["raw_env"] == ["A=it's", 'B="x"'] and scope["timeout"] == 2.5
 
 
-def test_without_settings_the_file_does_not_mention_them() -> None:
-    assert "flask_gunicorn_nginx_settings" not in render("gunicorn.conf.py")
+def test_without_settings_there_is_no_place_for_them() -> None:
+    assert "\n# flask_gunicorn_nginx_settings\n" not in render("gunicorn.conf.py")
 
 
 @pytest.mark.parametrize(
@@ -365,6 +435,64 @@ def test_a_factory_is_served(instances: dict[str, Instance]) -> None:
     instance = instances["a factory"]
     assert instance.ready(), instance.said()
     assert instance.get("/").body == "from a factory"
+
+
+def test_an_app_that_the_master_imports_was_patched_first(instances: dict[str, Instance]) -> None:
+    """Else TLS ends in a RecursionError on whatever path uses it, and a wait stops all other requests."""
+    instance = instances["preloaded"]
+    ready = instance.ready()
+    assert ready is not None and ready[1], instance.said()
+    assert instance.get("/tls").status == 200, instance.said()
+    began = time.monotonic()
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        pids = {answer.body for answer in pool.map(instance.get, ["/slow"] * 8)}
+    assert time.monotonic() - began < 1.5
+    # a master that was patched goes on to look after its workers
+    os.kill(int(pids.pop()), signal.SIGKILL)
+    deadline = time.monotonic() + 5
+    while "Booting worker" not in instance.said().rpartition("was sent SIGKILL")[2] and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert "Booting worker" in instance.said().rpartition("was sent SIGKILL")[2], instance.said()
+    assert instance.stop() == 0
+
+
+def test_threads_are_as_many_as_a_release_may_have(instances: dict[str, Instance]) -> None:
+    instance = instances["threads"]
+    assert instance.ready(), instance.said()
+    began = time.monotonic()
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        assert len({answer.body for answer in pool.map(instance.get, ["/"] * 8)}) == 8
+    assert time.monotonic() - began < 1.5
+    assert instance.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "threads"),
+    [({"workers": 2}, 16), ({"workers": 16}, 8), ({"workers": 200}, 2), ({"workers": 16, "threads": 40}, 40)],
+)
+def test_a_setting_of_the_user_decides_over_the_number_of_threads(
+    monkeypatch: pytest.MonkeyPatch, settings: dict[str, int], threads: int
+) -> None:
+    for name, value in {"LISTEN_FDS": "1", "FLASKFLEET_RELEASE": "abc"}.items():
+        monkeypatch.setenv(name, value)
+    conf: dict[str, Any] = {}
+    exec(render("gunicorn.conf.py", {"settings": {"worker_class": "gthread", **settings}}), conf)
+    assert conf["threads"] == threads
+
+
+def test_psycopg2_gives_way_where_psycogreen_is_installed(instances: dict[str, Instance]) -> None:
+    instance = instances["psycopg2"]
+    assert instance.ready(), instance.said()
+    assert instance.get("/").body == "with gevent"
+
+
+@pytest.mark.parametrize("case", NO_APP)
+def test_what_cannot_be_served_is_told_without_a_request(instances: dict[str, Instance], case: str) -> None:
+    """So that a release that is tried by import, before a migration, is refused there."""
+    instance = instances[case]
+    assert instance.ready() is None
+    missing = [words for words in NO_APP[case][2] if words not in instance.said()]
+    assert not missing, instance.said()
 
 
 @pytest.mark.parametrize("case", REFUSED)
