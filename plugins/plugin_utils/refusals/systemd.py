@@ -38,6 +38,7 @@ SERVICE_OWNED = {
     "RootDirectory": "the release is outside of it",
     "RootImage": "the release is outside of it",
     "SetCredential": "set flask_gunicorn_nginx_credentials",
+    "RuntimeDirectoryPreserve": "releases share such a directory, and it is always kept",
     "Sockets": "the role connects the socket",
     "StateDirectory": "it is the app's own, /var/lib and its name",
     "Type": "the health check depends on it",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import importlib
 import io
@@ -10,7 +11,7 @@ import os
 import pkgutil
 import re
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -54,12 +55,13 @@ class FakeHost(Host):
         self.pip_fails = ""
         self.accounts: dict[str, Any] = {}
         self.mounts: list[str] = []
+        self.slow = False  # takes long to stop
         self.bad_units: set[str] = set()  # with a setting that systemd refuses
         self.stubborn: set[str] = set()  # do not stop, whatever they are told
         self.unknown: set[str] = set()  # directives that this systemd does not know
         self.complained: list[Json] = []  # of units, in the journal
         self.calendars = {"daily", "*:*:0/5"}  # what systemd can read
-        self.installed = ""
+        self.installed: dict[str, str] = {}  # what pip has put into a virtualenv, versions by names
         self.paths: dict[str, set[str]] = {}  # which a release has, where it has not all
         self.said = ""  # what the units of a release wrote to the journal, in the format short-unix
         self.calls: list[list[str]] = []
@@ -123,7 +125,10 @@ class FakeHost(Host):
             (Path(argv[3]) / "bin" / "python").write_text("")
             (Path(argv[3]) / "bin" / "flask").write_text("")
             (Path(argv[3]) / "bin" / "flask").chmod(0o755)
-            (Path(argv[3]) / "lib" / "python3.11" / "site-packages" / "pkg" / "static").mkdir(parents=True)
+            packages = Path(argv[3]) / "lib" / "python3.11" / "site-packages"
+            (packages / "pkg" / "static").mkdir(parents=True)
+            for name, version in self.installed.items():
+                (packages / f"{name}-{version}.dist-info").mkdir()
             return done(0)
         if argv[0].endswith("/bin/python"):
             return self.run_python(argv)
@@ -180,7 +185,7 @@ class FakeHost(Host):
         if "sys.version_info" in argv[3]:
             return flaskctl.Done(0, "3.11\n")
         if "importlib.metadata" in argv[3]:
-            return flaskctl.Done(0, "hellopkg\n" if argv[4] else self.installed)
+            return flaskctl.Done(0, "hellopkg\n")
         if "compileall" in argv:
             self.compile(*argv[6:9:2], *argv[9:])
         if "pip" in argv and self.pip_fails and "install" in argv:
@@ -331,6 +336,16 @@ class FakeHost(Host):
 
     def python_version(self, python: str) -> str:
         return "3.11"
+
+    def python_homes(self, python: str) -> list[str]:
+        return ["/usr"] if "/" not in python else [os.path.dirname(os.path.dirname(python))]
+
+    @contextlib.contextmanager
+    def meanwhile(self, seconds: float, call: Callable[[], None]) -> Iterator[None]:
+        """Nothing takes time here, but for what is slow."""
+        if self.slow:
+            call()
+        yield
 
     def listening(self) -> set[tuple[str, int]]:
         return self.listens

@@ -238,6 +238,7 @@ def test_run_has_the_units_sandbox_as_far_as_this_systemd_knows_it(systemd: int,
         "CapabilityBoundingSet=",
         *known,
         "LoadCredential=K:/x",
+        "RuntimeDirectoryPreserve=yes",
     ]
     assert argv[:6] == ["systemd-run", "--quiet", "--wait", "--collect", "--pipe", "--unit=hello-run-1"]
     assert f"--setenv=PATH=/srv/hello/releases/{A}/venv/bin:{flaskctl.PATH}" in argv

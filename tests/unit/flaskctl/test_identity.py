@@ -125,6 +125,7 @@ def test_the_id_is_the_same_in_every_version_of_flaskctl(monkeypatch: pytest.Mon
         {"static_dir": "static"},
         {"requirements": "lock.txt"},
         {"processes": {"worker": {"service": "[Service]\n"}}},
+        {"python": "/opt/python/bin/python3"},
     ],
 )
 def test_each_part_of_the_release_changes_the_id(changes: dict[str, object]) -> None:
@@ -139,9 +140,16 @@ def test_how_and_by_whom_it_is_built_does_not_change_the_id() -> None:
         {"notes": {"by": "bob"}},
         {"index_url": "https://x"},
         {"ca_bundle": "/x"},
-        {"python": "python3.12"},
+        {"python": "python3"},
     ):
         assert flaskctl.release_id("a" * 64, flaskctl.parse_config(config(**changes))) == base
+
+
+def test_a_python_of_the_system_needs_no_line() -> None:
+    assert flaskctl.python_drop_in(["/usr", "/usr/local", "/lib64/x", "/bin"]) == ""
+    assert "ExecPaths=/opt/a%%b\nExecPaths=/usrlocal\n" in flaskctl.python_drop_in(
+        ["/usrlocal", "/opt/a%b/bin", "/opt/a%b", "/usr"]
+    )
 
 
 def test_a_difference_names_variables_and_never_shows_a_value() -> None:
@@ -170,11 +178,43 @@ def test_a_lock_with_hashes_is_seen_and_one_without_is_warned_of(tmp_path: Path)
     assert "has no hashes" in found.warning
 
 
+@pytest.mark.parametrize(
+    ("lines", "completed"),
+    [
+        ("gunicorn==27.0.1\n", True),
+        ("gevent==26.9\n", True),
+        ("gunicorn==27\ngevent==26.9\n", True),
+        ("gunicorn==27 ; python_version >= '3.9'\ngevent==26.9\npackaging==25\n", True),
+        ("gunicorn[setproctitle]==27\n", True),
+        ("gunicorn==27\ngevent==26.9\npackaging==25\n", False),
+        ("Gunicorn [setproctitle, gevent] == 27\n", False),
+        ("gunicorn[gevent]==27 \\\n    --hash=sha256:0\n", False),
+        ("-r other.txt\n", False),
+    ],
+)
+def test_what_serves_the_app_is_completed_unless_all_of_it_is_named(
+    tmp_path: Path, lines: str, completed: bool
+) -> None:
+    tree(tmp_path, requirements_txt=f"flask==3\n{lines}", other_txt="gunicorn[gevent]==27\n")
+    needs = flaskctl.needs(flaskctl.Server("gevent"))
+    assert flaskctl.dependencies_of(tmp_path, "requirements.txt", needs).server is completed
+
+
+def test_threads_need_no_gevent(tmp_path: Path) -> None:
+    tree(tmp_path, requirements_txt="gunicorn==27\n")
+    needs = flaskctl.needs(flaskctl.Server("gthread"))
+    assert flaskctl.dependencies_of(tmp_path, "requirements.txt", needs).server is False
+
+
 def test_a_changed_included_file_changes_the_key_of_the_virtualenv(tmp_path: Path) -> None:
     tree(tmp_path, requirements_txt="-r base.txt\n", base_txt="flask==3\n-c requirements.txt\n")
-    before = flaskctl.venv_key("3.11", "x86_64", flaskctl.dependencies_of(tmp_path, "requirements.txt"), "")
+    before = flaskctl.venv_key(
+        "3.11", "x86_64", flaskctl.dependencies_of(tmp_path, "requirements.txt"), flaskctl.Config()
+    )
     tree(tmp_path, base_txt="flask==4\n")
-    after = flaskctl.venv_key("3.11", "x86_64", flaskctl.dependencies_of(tmp_path, "requirements.txt"), "")
+    after = flaskctl.venv_key(
+        "3.11", "x86_64", flaskctl.dependencies_of(tmp_path, "requirements.txt"), flaskctl.Config()
+    )
     assert before.startswith("cpython-311-x86_64-") and before != after
 
 

@@ -185,11 +185,14 @@ def test_what_is_missing_or_a_path_is_named_with_who_names_it(tmp_path: Path) ->
 
 def test_a_virtualenv_is_keyed_by_what_goes_into_it() -> None:
     wanted = flaskctl.Dependencies("requirements.txt", ("flask\n",), False, True, False)
-    key = flaskctl.venv_key("3.11", "x86_64", wanted, "gunicorn")
+    config = flaskctl.Config(server_requirements="gunicorn")
+    key = flaskctl.venv_key("3.11", "x86_64", wanted, config)
     assert key == "cpython-311-x86_64-251657dafad0"
-    own = flaskctl.dataclasses.replace(wanted, server=False)
-    assert flaskctl.venv_key("3.11", "x86_64", own, "gunicorn") != key
-    assert flaskctl.venv_key("3.11", "x86_64", own, "gunicorn") == flaskctl.venv_key("3.11", "x86_64", own, "other")
+    own, other = flaskctl.dataclasses.replace(wanted, server=False), flaskctl.Config(server_requirements="other")
+    assert flaskctl.venv_key("3.11", "x86_64", own, config) != key
+    assert flaskctl.venv_key("3.11", "x86_64", own, config) == flaskctl.venv_key("3.11", "x86_64", own, other)
+    second = flaskctl.dataclasses.replace(config, python="/opt/python/bin/python3")
+    assert flaskctl.venv_key("3.11", "x86_64", wanted, second) != key
     assert flaskctl.venv_base(f"{key}.2") == flaskctl.venv_base(key) == key
 
 

@@ -64,7 +64,7 @@ def told(**options: Any) -> list[str]:
         ),
         ("settings", {"a_setting_of_the_year_2030": [1, "two", True]}),
         ("service_settings", {"MemoryMax": "512M", "IPAddressAllow": ["10.0.0.5", "10.0.0.2"], "TasksMax": 100}),
-        ("service_settings", {"Restart": "always", "PrivateTmp": True, "ExecPaths": "/opt", "Nice": -5}),
+        ("service_settings", {"Restart": "always", "RuntimeDirectory": "a", "ExecPaths": "/opt", "Nice": -5}),
         ("port", 5000),
         ("port", "5001"),
         ("port", 65535),
@@ -244,6 +244,7 @@ def test_what_can_work_is_let_through(option: str, value: Any) -> None:
                 *("ExecStart", "ExecStartPre", "ExecStartPost", "ExecReload", "ExecStop", "Type", "NotifyAccess"),
                 *("Sockets", "User", "Group", "EnvironmentFile", "Environment", "WorkingDirectory", "KillMode"),
                 *("LoadCredential", "LoadCredentialEncrypted", "SetCredential", "DynamicUser", "RemainAfterExit"),
+                "RuntimeDirectoryPreserve",
             )
         ],
         *[

@@ -55,6 +55,22 @@ def test_a_default_has_the_type_it_is_documented_with(name: str) -> None:
     assert type(DEFAULTS[name]) is PYTHON_TYPES[OPTIONS[name]["type"]]
 
 
+def texts_in(data: Any) -> Iterator[str]:
+    """Yield each text of a specification."""
+    if isinstance(data, str):
+        yield data
+    for item in data.values() if isinstance(data, dict) else data if isinstance(data, list) else ():
+        yield from texts_in(item)
+
+
+def test_ansible_doc_prints_each_mark_whole() -> None:
+    """C() ends at the first parenthesis, whatever was opened in it; V() and O() know an escaped one."""
+    for text in texts_in(SPECS):
+        for kind, whole in re.findall(r"\b([A-Z])\(((?:[^)\\]|\\.)*)\)", text):
+            whole = whole.replace("\\", "") if kind in "VOER" else whole
+            assert whole.count("(") == whole.count(")"), text
+
+
 @pytest.mark.parametrize("name", sorted(OPTIONS))
 def test_every_variable_says_what_it_is_for(name: str) -> None:
     text = OPTIONS[name]["description"]

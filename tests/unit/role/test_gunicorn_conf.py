@@ -242,7 +242,9 @@ REFUSED: dict[str, tuple[str, dict[str, Any], list[str]]] = {
         ["out of cheese", "exited with code 7"],
     ),
 }
-FACTORY = "def create_app():\n    raise AssertionError\ndef from_settings(settings=None, debug=False):\n    return None\n"
+FACTORY = (
+    "def create_app():\n    raise AssertionError\ndef from_settings(settings=None, debug=False):\n    return None\n"
+)
 # name: (source of the app, values, what must be said); none of these is asked for its health path
 NO_APP: dict[str, tuple[str, dict[str, Any], list[str]]] = {
     "a factory that is not called": (

@@ -118,6 +118,21 @@ def test_what_an_app_may_connect_to_is_the_same_for_its_processes(
         assert (values(text, "IPAddressDeny"), values(text, "IPAddressAllow")) == (deny, allow)
 
 
+def test_a_directory_in_run_that_releases_share_outlives_each_of_them() -> None:
+    settings = {"service_settings": {"RuntimeDirectory": "hello-metrics"}, "processes": [{"name": "w", "command": "x"}]}
+    release = evaluate("__flask_gunicorn_nginx_release", settings)
+    for text in (release["service"], release["processes"]["w"]["service"]):
+        assert (values(text, "RuntimeDirectory"), values(text, "RuntimeDirectoryPreserve")) == (
+            ["hello-metrics"],
+            ["yes"],
+        )
+
+
+def test_what_was_due_while_a_host_was_down_runs_when_it_is_up() -> None:
+    release = evaluate("__flask_gunicorn_nginx_release", SCENARIOS["processes beside the web server"])
+    assert values(release["processes"]["nightly"]["timer"], "Persistent") == ["true"]
+
+
 def test_a_setting_of_the_role_can_be_overridden() -> None:
     assert (
         values(render("app@.service", {"service_settings": {"TimeoutStartSec": 120}}), "TimeoutStartSec")[-1] == "120"
@@ -192,6 +207,7 @@ OTHERS = frozenset(
         "OOMPolicy",
         "Restart",
         "RestartSec",
+        "RuntimeDirectoryPreserve",
         "Sockets",
         "StateDirectory",
         "StateDirectoryMode",

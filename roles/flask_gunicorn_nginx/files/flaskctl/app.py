@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fnmatch import fnmatch
 from typing import Any
 
@@ -27,6 +27,7 @@ class App(Layout):
         self.host, self.dry, self.said = host, dry, said
         self.by = host.who()  # the person; a rollout says who runs it
         self.warnings: list[str] = []
+        self.tell: Callable[[str], None] = self.warnings.append  # what a person who waits is to know at once
         self.repairs: list[str] = []
 
     def settings(self) -> Json:

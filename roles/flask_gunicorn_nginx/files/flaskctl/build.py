@@ -14,8 +14,10 @@ from flaskctl.app import App
 from flaskctl.damage import mount_points_of, sound_copy, unit_files
 from flaskctl.errors import Refused
 from flaskctl.files import differs, erase, inventory, mirror, read_text, sync_directory, write, write_json
+from flaskctl.packages import installed_in, oldest_gevent
 from flaskctl.release import Config, release_files, static_target
 from flaskctl.requirements import dependencies_of
+from flaskctl.server import Server, cautions, needs, server_of, unfit
 from flaskctl.standing import complaints, directive
 from flaskctl.texts import utc
 from flaskctl.units import lies_on
@@ -37,8 +39,10 @@ def build(
         app.host.checkpoint("unpack")
         fill(work / "app")
         link_writable(app, work / "app", config)
-        files, source = inventory(work / "app"), dependencies_of(work / "app", config.requirements)
+        files, server = inventory(work / "app"), server_of(config.gunicorn_conf)
+        source = dependencies_of(work / "app", config.requirements, needs(server))
         key, built = ensure_venv(app, work / "app", source, config, python)
+        check_packages(app, app.venvs_dir / key, server)
         in_use = final.is_dir() and release in app.in_use()
         app.host.checkpoint("build")
         os.symlink(f"../../venvs/{key}", work / "venv")
@@ -69,6 +73,15 @@ def build(
     finally:
         with contextlib.suppress(OSError):
             erase(work)
+
+
+def check_packages(app: App, venv: Path, server: Server) -> None:
+    """Refuse what cannot serve, and warn of what will not serve well."""
+    packages = installed_in(venv)
+    what, remedy = unfit(server, packages, oldest_gevent(venv))
+    if what:
+        raise Refused(what, remedy=remedy)
+    app.warnings += cautions(server, packages)
 
 
 def write_configuration(app: App, work: Path, config: Config) -> None:

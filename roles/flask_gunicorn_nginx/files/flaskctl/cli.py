@@ -98,8 +98,13 @@ def main(argv: Sequence[str], host: Host, stdin: IO[str], stdout: IO[str], stder
     answer: Json = {"app": None, "command": None, "changed": False}
     warnings: list[str] = []
     failure = None
+
+    def at_once(what: str) -> None:
+        stderr.write(f"flaskctl: {what}\n")
+        stderr.flush()
+
     try:
-        code = call(argv, host, stdin, answer, warnings)
+        code = call(argv, host, stdin, answer, warnings, warnings.append if as_json else at_once)
     except Refused as error:
         failure = error
     except KeyboardInterrupt:
@@ -123,7 +128,9 @@ def main(argv: Sequence[str], host: Host, stdin: IO[str], stdout: IO[str], stder
     return code
 
 
-def call(argv: Sequence[str], host: Host, stdin: IO[str], answer: Json, warnings: list[str]) -> int:
+def call(
+    argv: Sequence[str], host: Host, stdin: IO[str], answer: Json, warnings: list[str], tell: Callable[[str], None]
+) -> int:
     """Run one command and fill its answer in, as far as it comes; return the exit code."""
     options = parse(argv)
     answer.update(app=options.app, command=options.command)
@@ -132,7 +139,7 @@ def call(argv: Sequence[str], host: Host, stdin: IO[str], answer: Json, warnings
         answer.update(apps=found, msg="\n".join(found) or "no app on this host")
         return 0
     app = App(host, options.app, options.dry_run, " ".join(["flaskctl", *argv]))
-    app.warnings = warnings
+    app.warnings, app.tell = warnings, tell
     try:
         answer.update(carry_out(options, app, stdin))
     except (Refused, OSError, KeyboardInterrupt):

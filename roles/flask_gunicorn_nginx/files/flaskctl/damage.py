@@ -15,8 +15,9 @@ from flaskctl.errors import Refused
 from flaskctl.files import differs, inventory, mode_of, read_json
 from flaskctl.layout import release_path
 from flaskctl.outbound import resolvers_drop_in, shut_out
-from flaskctl.release import Config, credentials_drop_in, release_files, static_target
+from flaskctl.release import Config, credentials_drop_in, python_drop_in, release_files, static_target
 from flaskctl.requirements import dependencies_of, venv_base, venv_key
+from flaskctl.server import needs, server_of
 from flaskctl.units import lies_on, mount_points, service_settings
 from flaskctl.venv import venv_sound
 from flaskctl.writable import missing_writable
@@ -63,8 +64,8 @@ def venv_damage(app: App, release: str, manifest: Json, config: Config, python: 
     home, key = app.releases_dir / release, manifest.get("venv", "")
     base = venv_base(key)
     if code_is_whole:
-        source = dependencies_of(home / "app", config.requirements)
-        base = venv_key(python, app.host.machine(), source, config.server_requirements)
+        source = dependencies_of(home / "app", config.requirements, needs(server_of(config.gunicorn_conf)))
+        base = venv_key(python, app.host.machine(), source, config)
     if venv_base(key) != base or os.path.realpath(home / "venv") != os.path.realpath(app.venvs_dir / key):
         return [f"{release}/venv"]
     return [] if venv_sound(app, key, python) else [f"virtualenv {key}"]
@@ -103,10 +104,13 @@ def unit_files(app: App, release: str, config: Config) -> dict[Path, tuple[str, 
 
 
 def drop_ins(app: App, release: str, config: Config, unit: str, text: str) -> dict[str, str]:
-    """Return the texts that go beside that of a service: what is secret's, and what is the host's."""
+    """Return the texts that go beside that of a service: what is secret's, and what is this host's alone."""
     found = {}
     if config.credentials:
         found["credentials.conf"] = credentials_drop_in(app.name, release, config.credentials)
+    python = python_drop_in(app.host.python_homes(config.python))
+    if python:
+        found["python.conf"] = python
     resolvers = shut_out(service_settings(unit, [text], sys.maxsize), app.host.resolvers())
     if resolvers:
         found["resolvers.conf"] = resolvers_drop_in(resolvers)

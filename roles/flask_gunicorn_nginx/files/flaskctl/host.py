@@ -11,8 +11,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -87,6 +88,12 @@ def reachable(addresses: list[Any], *routes: list[Any]) -> list[str]:
     return [local for _way, _family, local in sorted(found)]
 
 
+def runs_here(python: str) -> bool:
+    """Tell whether an interpreter is the one that runs this."""
+    found = shutil.which(python)
+    return bool(found) and os.path.realpath(str(found)) == os.path.realpath(sys.executable)
+
+
 class Host:
     """This machine. Tests put another one in its place: `root` moves all files, `run` is every process it starts."""
 
@@ -115,6 +122,17 @@ class Host:
 
     def sleep(self, seconds: float) -> None:
         time.sleep(seconds)
+
+    @contextlib.contextmanager
+    def meanwhile(self, seconds: float, call: Callable[[], None]) -> Iterator[None]:
+        """Call something when what is done in the block lasts longer than that."""
+        timer = threading.Timer(seconds, call)
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            timer.join()
 
     def is_root(self) -> bool:
         return os.geteuid() == 0
@@ -180,10 +198,21 @@ class Host:
 
     def python_version(self, python: str) -> str:
         """X.Y of an interpreter; asks a process only when it is not the one that runs here."""
-        found = shutil.which(python)
-        if found and os.path.realpath(found) == os.path.realpath(sys.executable):
+        if runs_here(python):
             return f"{sys.version_info[0]}.{sys.version_info[1]}"
-        done = self.run([python, "-I", "-c", "import sys; print('%d.%d' % sys.version_info[:2])"])
+        return self.ask_python(python, "'%d.%d' % sys.version_info[:2]")
+
+    def python_homes(self, python: str) -> list[str]:
+        """Return the directories of an interpreter, links followed: program and libraries are run from there."""
+        homes = [sys.base_prefix, sys.base_exec_prefix]
+        if not runs_here(python):
+            told = "'\\n'.join([sys.base_prefix, sys.base_exec_prefix, __import__('os').path.realpath(sys.executable)])"
+            *homes, program = self.ask_python(python, told).splitlines()
+            homes.append(os.path.dirname(program))
+        return sorted({os.path.realpath(home) for home in homes})
+
+    def ask_python(self, python: str, expression: str) -> str:
+        done = self.run([python, "-I", "-c", f"import sys; print({expression})"])
         if done.rc:
             raise Refused(f"{python} does not run", done.err.strip(), "install it, or name another Python")
         return done.out.strip()

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
 from fnmatch import fnmatch
 
 from flaskctl.app import App
 from flaskctl.errors import Refused
-from flaskctl.files import erase, write
+from flaskctl.files import erase, read_json, write
 from flaskctl.host import Units, stopped
 from flaskctl.plan import State
+from flaskctl.server import SETTINGS, server_of
 from flaskctl.standing import Lack, lacks
 from flaskctl.texts import extract_traceback
 from flaskctl.units import specified
 
+LONG = 5.0  # seconds that releases may take to stop without a word
 SETTLE_SECONDS = 1.0  # how long a release must live after READY before `current` moves to it
 
 
@@ -162,6 +166,41 @@ def stand(app: App, release: str) -> tuple[list[str], str]:
         if (lack.unit, lack.verb) not in left
     ]
     return done, "; ".join(f"{lack}" + f": {refused.get(lack.unit, '')}".rstrip(": ") for lack in after)
+
+
+def begin_schedules(app: App, release: str) -> None:
+    """Have the schedules of a release that takes over count from now on, as that of the one before end now.
+
+    A timer that ran last when the release was current before would make up for all that others have run since.
+    """
+    for timer in app.processes(release, ".timer"):
+        stamp = app.timer_stamp(timer)
+        write(stamp, "")
+        os.utime(stamp, (app.host.now(), app.host.now()))
+
+
+@contextlib.contextmanager
+def patiently(app: App, releases: Sequence[str]) -> Iterator[None]:
+    """Stop releases in the block; where that lasts, say what it waits for."""
+
+    def tell() -> None:
+        up: list[str] = []
+        with contextlib.suppress(Refused):  # the block itself tells what systemd does not
+            up = app.host.up(*units_of(app, releases))
+        confs = (
+            (read_json(app.releases_dir / release / "config.json") or {}).get("gunicorn_conf", "")
+            for release in releases
+        )
+        seconds = max((server_of(str(conf)).graceful_timeout for conf in confs), default=0)
+        if up:
+            app.tell(
+                f"waits for {', '.join(up)}: what was accepted there and lasts (a websocket, a stream, a job) is given"
+                f" {seconds} s, the graceful_timeout of that release. Less for later ones: {SETTINGS}:"
+                " {graceful_timeout: 5}"
+            )
+
+    with app.host.meanwhile(LONG, tell):
+        yield
 
 
 def drain_off(app: App, releases: Sequence[str]) -> None:

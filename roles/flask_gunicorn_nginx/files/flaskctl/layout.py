@@ -19,6 +19,7 @@ SETTINGS = "/etc/flaskctl"
 # by `line PATH` the lines before and after that it changed in a file of somebody else
 RECORD = "/var/lib/flaskfleet/files.json"
 RECORD_LOCK = "/run/flaskfleet/config_files.lock"
+TIMER_STAMPS = "/var/lib/systemd/timers"  # systemd's own: when each timer that is Persistent= ran last
 UNITS = "/etc/systemd/system"
 PASSING_UNITS = "/run/systemd/system"  # gone with a reboot
 FAULT_INJECTION = "/run/flaskctl/allow-fault-injection"
@@ -76,6 +77,10 @@ class Layout:
     def process_unit(self, process: str, release: str, kind: str = "service") -> str:
         """Return the unit of one of a release's own processes; kind: service or timer."""
         return f"{self.name}.{process}@{release}.{kind}"
+
+    def timer_stamp(self, timer: str) -> Path:
+        """Return the file whose time is when systemd takes a timer to have run last."""
+        return self.at(f"{TIMER_STAMPS}/stamp-{timer}")
 
     def process_patterns(self, process: str) -> list[str]:
         """Return patterns of the units of one process, of whatever release; `web` is the web server."""

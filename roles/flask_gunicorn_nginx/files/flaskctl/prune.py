@@ -89,6 +89,7 @@ def carry_out_pruning(app: App, plan: Pruning, bound: Iterable[str]) -> None:
         match = re.search(r"@([0-9a-f]{12})\.(service|timer)(\.d)?\Z", path.name)
         if match and match.group(1) not in kept:
             reload = erase(path) or reload
+            erase(app.timer_stamp(path.name))
     if reload:
         app.reload()
     for venv in plan.venvs:

@@ -36,7 +36,7 @@ MAX_CREDENTIAL = 1024**2  # bytes, in systemd
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """What `stage` is told beside the archive. python and what follows say how to build, or who: no part of the id."""
+    """What `stage` is told beside the archive. What follows python says how to build, or who: no part of the id."""
 
     gunicorn_conf: str = ""
     environment: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -52,10 +52,14 @@ class Config:
     ca_bundle: str = ""
     notes: dict[str, str] = dataclasses.field(default_factory=dict)  # by, from, revision
 
-    # With the archive, environment and credentials these are the id. A new one must not count while it is empty: every
-    # host would get another id, and a `stage` without a configuration a second release.
+    # With the archive, environment and credentials these are the id. A new one must not count while it is as it was
+    # before: every host would get another id, and a `stage` without a configuration a second release.
     IDENTITY = ("gunicorn_conf", "requirements", "server_requirements", "static_dir", "service", "processes")
-    IDENTITY_IF_SET = ("writable",)
+    IDENTITY_IF_SET = ("writable", "python")
+
+    def set_names(self) -> list[str]:
+        """Return the names among IDENTITY_IF_SET that count."""
+        return [name for name in self.IDENTITY_IF_SET if getattr(self, name) not in ([], Config.python)]
 
 
 def parse_config(text: str) -> Config:
@@ -150,6 +154,18 @@ def credentials_drop_in(app: str, release: str, credentials: Iterable[str]) -> s
     return "\n".join(["# written by flaskctl with the release", "[Service]", *lines, ""])
 
 
+def python_drop_in(homes: Iterable[str]) -> str:
+    """Return the drop-in that lets a release run the Python that it was made from; nothing where it may already."""
+    there = [r"/usr", r"/bin", r"/sbin", r"/lib\w*"]
+    lines = []
+    for home in sorted(homes):
+        if not re.match(rf"({'|'.join(there)})(/|\Z)", home):
+            there.append(re.escape(home))
+            lines.append(f"ExecPaths={home}".replace("%", "%%"))
+    header = ["# written by flaskctl: where the Python of this release stands", "[Service]"]
+    return "\n".join([*header, *lines, ""]) if lines else ""
+
+
 def canonical(data: object) -> bytes:
     return json.dumps(data, sort_keys=True, separators=(",", ":")).encode()
 
@@ -161,7 +177,7 @@ def release_id(archive_sha256: str, config: Config) -> str:
     """
     secret = canonical({"environment": config.environment, "credentials": config.credentials})
     parts: Json = {name: getattr(config, name) for name in Config.IDENTITY}
-    parts.update({name: getattr(config, name) for name in Config.IDENTITY_IF_SET if getattr(config, name)})
+    parts.update({name: getattr(config, name) for name in config.set_names()})
     parts["archive_sha256"] = archive_sha256
     parts["secret"] = hashlib.pbkdf2_hmac("sha256", secret, b"flaskctl " + archive_sha256.encode(), 100_000).hex()
     return hashlib.sha256(canonical(parts)).hexdigest()[:12]

@@ -13,12 +13,13 @@ from flaskctl import Json
 from flaskctl.app import App, apps
 from flaskctl.engines import forget_engines
 from flaskctl.errors import Refused
-from flaskctl.files import erase, fingerprint, read_json
+from flaskctl.files import erase, fingerprint, read_json, read_text
 from flaskctl.layout import ENGINES
 from flaskctl.lock import locked
 from flaskctl.record import on_record, recorded, recorded_name
 
 # what stays on purpose, in words
+RUNTIME = re.compile(r"(?m)^RuntimeDirectory=(.*)$")
 DATA, OWNER, LOGS = " (its data)", " (owns its data)", " (what nginx logged of it)"
 
 
@@ -155,10 +156,21 @@ def made_by_us(app: App, record: Mapping[str, str]) -> list[Path]:
     found += [path for path in app.base.glob(".*.new")]
     found += [path for path in app.units_dir.glob(f"{app.name}[.@]*") if is_release_unit(app, path.name)]
     found += [path for path in app.passing_units_dir.glob(app.standby_unit("*"))]
+    found += [app.timer_stamp(path.name) for path in app.units_dir.glob(f"{app.name}.*@*.timer")]
+    found += runtime_directories(app)
     found += [path for path in own_units(app) if as_recorded(app, path, record)]
     found += [app.audit_file]
     found += [app.settings_file] if recorded_name(app, app.settings_file) in record else []
     return [path for path in found if os.path.lexists(path)]
+
+
+def runtime_directories(app: App) -> list[Path]:
+    """Return what systemd keeps in /run for the app's units; what belongs to another user is not ours."""
+    user = app.host.account(app.name)
+    texts = [read_text(path) or "" for path in app.units_dir.glob(f"{app.name}[.@]*.service")]
+    words = {word.partition(":")[0] for text in texts for line in re.findall(RUNTIME, text) for word in line.split()}
+    paths = [app.at(f"/run/{word.strip('/')}") for word in sorted(words) if ".." not in word and word.strip("/")]
+    return [path for path in paths if user and path.is_dir() and path.stat().st_uid == user.uid]
 
 
 def own_units(app: App) -> list[Path]:

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from flaskctl.errors import Refused
@@ -29,6 +29,16 @@ def requirement_name(line: str) -> str | None:
     return normalized(match.group()) if match else None
 
 
+def named(lines: Iterable[str]) -> Iterator[str]:
+    """Yield the packages that lines name for whatever host; `gunicorn[gevent]` names what its extra stands for."""
+    for line in lines:
+        name = requirement_name(line)
+        if name and ";" not in line.partition("--hash")[0]:
+            yield name
+            if name == "gunicorn" and re.match(r"[^\s\[]+ *\[[^\]]*\bgevent\b", line):
+                yield from ("gevent", "packaging")
+
+
 def without(requirements: str, installed: Iterable[str]) -> str:
     """Return the requirement lines whose package is not installed yet."""
     have = {normalized(name) for name in installed}
@@ -42,7 +52,7 @@ class Dependencies:
     file: str | None  # its requirements file; None: the project itself names its dependencies
     texts: tuple[str, ...]
     project: bool  # it has a pyproject.toml or setup.py that can be installed
-    server: bool  # it names no Gunicorn: the role's own goes in
+    server: bool  # it does not name all that serves it: what is missing of the role's own goes in
     hashed: bool
 
     @property
@@ -53,14 +63,14 @@ class Dependencies:
         return "" if self.hashed or not lines else f"{self.file} has no hashes: what is installed is up to the index"
 
 
-def dependencies_of(tree: Path, requirements: str) -> Dependencies:
-    """Read what the source in `tree` asks for, or say what is missing in it."""
+def dependencies_of(tree: Path, requirements: str, needs: Collection[str] = ("gunicorn",)) -> Dependencies:
+    """Read what the source in `tree` asks for, or say what is missing in it; `needs` is what serves it."""
     pyproject, setup = read_text(tree / "pyproject.toml"), read_text(tree / "setup.py")
     project = setup is not None or bool(re.search(r"(?m)^\[(project|build-system)\]", pyproject or ""))
     if (tree / requirements).is_file():
         texts = requirement_texts(tree, requirements)
         lines = [line for text in texts for line in requirement_lines(text)]
-        server = "gunicorn" not in map(requirement_name, lines)
+        server = not set(needs) <= set(named(lines))
         return Dependencies(requirements, texts, project, server, any("--hash" in line for line in lines))
     if project and requirements == Config.requirements:
         texts = tuple(text for text in (pyproject, setup, read_text(tree / "setup.cfg")) if text is not None)
@@ -90,8 +100,10 @@ def requirement_texts(tree: Path, path: str, seen: tuple[str, ...] = ()) -> tupl
     return tuple(texts)
 
 
-def venv_key(python: str, machine: str, source: Dependencies, server_requirements: str) -> str:
-    texts = [*source.texts, *([server_requirements] if source.server else [])]
+def venv_key(python: str, machine: str, source: Dependencies, config: Config) -> str:
+    """Return the key of a virtualenv: what goes into it, and which Python it is made from."""
+    texts = [*source.texts, *([config.server_requirements] if source.server else [])]
+    texts += [config.python] if config.python != Config.python else []
     return f"cpython-{python.replace('.', '')}-{machine}-{hashlib.sha256(canonical(texts)).hexdigest()[:12]}"
 
 

@@ -5,7 +5,16 @@ from __future__ import annotations
 from flaskctl import Json
 from flaskctl.app import App
 from flaskctl.errors import Refused
-from flaskctl.instances import check_whole, end_standbys, open_socket, stand, standbys, start_standby, started
+from flaskctl.instances import (
+    check_whole,
+    end_standbys,
+    open_socket,
+    patiently,
+    stand,
+    standbys,
+    start_standby,
+    started,
+)
 from flaskctl.lock import locked, renew
 from flaskctl.recover import recover
 from flaskctl.verify import VERIFY_SECONDS, ask, has_site
@@ -32,7 +41,8 @@ def restart(app: App, holder: Json | None = None) -> Json:
         if release in state.active:
             start_standby(app, release)
             app.host.checkpoint("restart-first")
-            refused = app.host.each("stop", app.unit(release))
+            with patiently(app, [release]):
+                refused = app.host.each("stop", app.unit(release))
             if app.host.up(app.unit(release)):
                 raise Refused(
                     f"{app.unit(release)} does not stop; it and its standby instance serve",

@@ -11,6 +11,7 @@ from flaskctl.files import erase, link, sync_directory, write_json
 from flaskctl.host import Units
 from flaskctl.instances import (
     HANGS,
+    begin_schedules,
     check_whole,
     close_socket,
     drain_off,
@@ -18,6 +19,7 @@ from flaskctl.instances import (
     forget_failures,
     lacking,
     open_socket,
+    patiently,
     stand,
     standbys,
     start_and_watch,
@@ -78,13 +80,16 @@ def finish(app: App, intent: Intent, settings: Json) -> None:
         prove(app, intent, address, others=True)
     app.host.checkpoint("drain")
     standby = end_standbys(app)
+    if intent.to != intent.origin:
+        begin_schedules(app, intent.to)
     drain_off(app, others)
     if address:
         prove(app, intent, address)
     app.host.checkpoint("timers")
     idle = stand(app, intent.to)[1]
     app.host.checkpoint("drained")
-    left = "; ".join(filter(None, [standby, stop(app, others)]))
+    with patiently(app, others):
+        left = "; ".join(filter(None, [standby, stop(app, others)]))
     units = app.units()  # a drain takes its time: something may have ended meanwhile
     idle = idle or "; ".join(map(str, lacking(app, intent.to, units)))
     forget_failures(app, units, intent.to)

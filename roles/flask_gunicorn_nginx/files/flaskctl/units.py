@@ -18,6 +18,10 @@ NOT_SERVER = r"(?!Type|Notify|Exec(?!Paths)|Sockets|Restart|Timeout|KillMode|Wat
 NOT_TRIED = r"(?!Sockets|Restart|Exec(?!Paths))\w"
 
 
+# a directory in /run that the releases share must not go when one stops; the units of an older role do not say it
+PRESERVE = "--property=RuntimeDirectoryPreserve=yes"
+
+
 KNOWN_SINCE = {"NoExecPaths": 248, "ExecPaths": 248, "PrivateIPC": 248, "SocketBindDeny": 249, "SocketBindAllow": 249}
 
 
@@ -78,8 +82,7 @@ def try_argv(unit: str, texts: Iterable[str], systemd: int, name: str, how: str)
     settings = list(service_settings(unit, texts, systemd))
     argv = ["systemd-run", "--quiet", f"--unit={name}"]
     argv += [f"--property={key}={value}" for key, value in settings if re.match(NOT_TRIED, key)]
-    # a directory in /run that the releases share must not go when this one stops
-    argv += ["--property=RuntimeDirectoryPreserve=yes", f"--setenv=FLASKFLEET_TRY={how}"]
+    argv += [PRESERVE, f"--setenv=FLASKFLEET_TRY={how}"]
     # Gunicorn's quick shutdown: nobody is connected, and the graceful one takes a second
     argv.append("--property=KillSignal=SIGQUIT")
     return argv + literally(
@@ -93,5 +96,6 @@ def run_argv(unit: str, texts: Iterable[str], systemd: int, command: Sequence[st
     argv = ["systemd-run", "--quiet", "--wait", "--collect", "--pty" if tty else "--pipe", f"--unit={name}"]
     settings = service_settings(unit, texts, systemd)
     argv += [f"--property={key}={value}" for key, value in settings if re.match(NOT_SERVER, key)]
+    argv.append(PRESERVE)
     argv.append(f"--setenv=PATH={release_path(app, release)}/venv/bin:{PATH}")
     return argv + literally(command, systemd)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import shutil
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
@@ -14,6 +15,7 @@ from flaskctl.errors import Refused
 from flaskctl.files import FULL, erase, write, write_json
 from flaskctl.layout import PATH
 from flaskctl.lock import open_lock, wait_for_lock
+from flaskctl.packages import installed_in
 from flaskctl.release import Config
 from flaskctl.requirements import Dependencies, pip_remedy, venv_key, without
 from flaskctl.texts import utc
@@ -36,8 +38,9 @@ def ensure_venv(app: App, tree: Path, source: Dependencies, config: Config, pyth
     """
     app.warnings += [source.warning] if source.warning else []
     if source.server and not config.server_requirements:
-        raise Refused("the source names no gunicorn", remedy="add gunicorn[gevent], or give server_requirements")
-    base = venv_key(python, app.host.machine(), source, config.server_requirements)
+        what = "the source does not name all that serves it"
+        raise Refused(what, remedy="add gunicorn[gevent], or give server_requirements")
+    base = venv_key(python, app.host.machine(), source, config)
     names = [base, *(f"{base}.{number}" for number in range(2, 100))]
     sound = next((name for name in names if venv_sound(app, name, python)), None)
     if sound:
@@ -67,7 +70,7 @@ def ensure_venv(app: App, tree: Path, source: Dependencies, config: Config, pyth
 
 
 def install(app: App, venv: Path, tree: Path, source: Dependencies, config: Config, lock: IO[str]) -> None:
-    """Install what the source wants, then Gunicorn if it names none, then see whether all that fits together."""
+    """Install what the source wants, then what it lacks to be served, then see whether all that fits together."""
 
     def pip(what: str, *words: str) -> None:
         tool(app, [str(venv / "bin" / "python"), "-I", "-m", "pip", *words], config, tree, lock, what)
@@ -79,19 +82,19 @@ def install(app: App, venv: Path, tree: Path, source: Dependencies, config: Conf
         copy = venv / ".build"
         shutil.copytree(tree, copy, symlinks=True)
         pip("the project's dependencies could not be installed", "install", str(copy))
-        pip("the project could not be taken out again", "uninstall", "-y", *installed(app, venv, str(copy)))
+        pip("the project could not be taken out again", "uninstall", "-y", *installed_from(app, venv, str(copy)))
         erase(copy)
-    rest = without(config.server_requirements, installed(app, venv)) if source.server else ""
+    rest = without(config.server_requirements, installed_in(venv)) if source.server else ""
     if rest:
         file = venv / ".server.txt"
         write(file, rest)
-        pip("Gunicorn could not be installed", "install", "--require-hashes", "--no-deps", "-r", str(file))
+        pip("what serves the app could not be installed", "install", "--require-hashes", "--no-deps", "-r", str(file))
         erase(file)
     pip("the requirements do not fit together", "check")
 
 
-def installed(app: App, venv: Path, origin: str = "") -> list[str]:
-    """Return the names of the packages in a virtualenv; with `origin`, of those installed from that directory."""
+def installed_from(app: App, venv: Path, origin: str) -> list[str]:
+    """Return the names of the packages of a virtualenv that were installed from a directory."""
     script = (
         "import importlib.metadata, sys\n"
         "for found in importlib.metadata.distributions():\n"
@@ -122,7 +125,10 @@ def tool(app: App, argv: Sequence[str], config: Config, cwd: Path, lock: IO[str]
     environment.update(PIP_ROOT_USER_ACTION="ignore", PIP_RETRIES="3", PIP_TIMEOUT="20")
     environment.update({"PIP_INDEX_URL": config.index_url} if config.index_url else {})
     environment.update({"PIP_CERT": config.ca_bundle} if config.ca_bundle else {})
-    done = app.host.run(argv, env=environment, cwd=cwd, pass_fds=[lock.fileno()] if lock else [])
+    # a build runs programs that it has made, and /tmp may be mounted noexec; the next call sweeps up what a kill leaves
+    with tempfile.TemporaryDirectory(prefix=".build-", dir=app.releases_dir) as place:
+        environment["TMPDIR"] = place
+        done = app.host.run(argv, env=environment, cwd=cwd, pass_fds=[lock.fileno()] if lock else [])
     if done.rc:
         output = re.sub(r"(https?://)[^/@\s]+@", r"\1****@", f"{done.out}\n{done.err}".strip())
         lines = [line for line in output.splitlines() if line and not line.startswith("Looking in")]
