@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.flaskctl.fake_host import FakeHost, base, call, flaskctl
-from tests.unit.flaskctl.given import PROCESSES, config
+from tests.unit.flaskctl.given import PROCESSES, archive, config
 
 Stage = Callable[..., str]
 BIND = "[Service]\nUser=hello\nBindPaths=/var/lib/hello:/srv/hello/releases/%i/app/instance\n"
@@ -60,6 +60,34 @@ def test_what_was_not_deployed_goes_when_nothing_runs_from_the_release(
     assert again(host, tmp_path)["changed"] is True
     assert not path.exists()
     assert again(host, tmp_path)["changed"] is False
+
+
+@pytest.mark.parametrize("runs", [True, False])
+def test_a_link_in_place_of_a_directory_stays_while_something_runs_and_nothing_is_written_through_it(
+    host: FakeHost, tmp_path: Path, runs: bool
+) -> None:
+    files = {"app.py": "v1", "requirements.txt": "flask==3.0.3\n", "uploads/README": "here", "uploads/a/b": "c"}
+    path = archive(tmp_path / "v1.tar.gz", files)
+    stage = ("hello", "stage", str(path), "--config", "-", "--json")
+    one = call(host, *stage, stdin=config()).json["id"]
+    call(host, "hello", "activate", one) if runs else None
+    uploads = base(host) / "releases" / one / "app/uploads"
+    (tmp_path / "disk").mkdir(mode=0o700)
+    (tmp_path / "disk/photo").write_text("x")
+    flaskctl.erase(uploads)
+    uploads.symlink_to(tmp_path / "disk")
+    answer = call(host, *stage, stdin=config()).json
+    assert (tmp_path / "disk").stat().st_mode & 0o777 == 0o700
+    assert [path.name for path in (tmp_path / "disk").iterdir()] == ["photo"]
+    assert (answer["changed"], uploads.is_symlink(), "not deployed" in str(answer["warnings"])) == (
+        not runs,
+        runs,
+        runs,
+    ), answer
+    assert call(host, *stage, stdin=config()).json["changed"] is False
+    (base(host) / "releases" / one / "app/app.py").write_text("by hand")
+    assert call(host, *stage, stdin=config()).json["repairs"] == [f"files of {one}/app"]
+    assert [path.name for path in (tmp_path / "disk").iterdir()] == ["photo"]
 
 
 @pytest.mark.parametrize(

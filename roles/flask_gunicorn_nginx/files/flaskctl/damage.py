@@ -32,7 +32,10 @@ def find_damage(app: App, release: str, manifest: Json, config: Config, python: 
     wanted, there = manifest.get("files") or {}, inventory(home / "app")
     extra, stray = foreign_names(app, release, config, there.keys() - wanted.keys())
     stay = sorted(str(home / name) for name in extra + stray) if extra + stray and release in app.in_use() else []
-    broken = any(there.get(name) != what for name, what in wanted.items()) or bool(extra and not stay)
+    # below a link that somebody has put in place of a directory, nothing is ours
+    beyond = tuple(f"{name[len('app/') :]}/" for name in extra if stay)
+    broken = any(there.get(name) != what for name, what in wanted.items() if not name.startswith(beyond))
+    broken = broken or bool(extra and not stay)
     found = [f"files of {release}/app"] if broken else []
     generated = {home / name: file for name, file in release_files(config).items()}
     for path, (text, mode) in {**generated, **unit_files(app, release, config)}.items():

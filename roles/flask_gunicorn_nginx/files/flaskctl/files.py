@@ -55,10 +55,14 @@ def mirror(source: Path, dest: Path, stays: Callable[[str], bool]) -> None:
     `stays`: whether something in `dest` that `source` does not hold is left there.
     """
     wanted, found = inventory(source), inventory(dest)
+    # in place of a directory, and what it leads to is somebody's
+    links = tuple(
+        f"{name}/" for name, what in found.items() if what[0] == "link" and f"{name}/" in wanted and stays(name)
+    )
     for name in sorted(set(found) - set(wanted)):
         if not stays(name.rstrip("/")):
             erase(dest / name)
-    for name in sorted(name for name in wanted if found.get(name) != wanted[name]):
+    for name in sorted(name for name in wanted if found.get(name) != wanted[name] and not name.startswith(links)):
         if name.endswith("/"):
             (dest / name).mkdir(exist_ok=True)
             (dest / name).chmod(int(wanted[name][0], 8))
