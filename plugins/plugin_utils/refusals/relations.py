@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -38,6 +39,18 @@ def public_url(get: Callable[[str], Any]) -> Iterator[str]:
         )
 
 
+def python_in_a_home(get: Callable[[str], Any]) -> Iterator[str]:
+    """Yield what is wrong with a Python that the app could not see."""
+    python, opened = str(get("python") or ""), get("service_settings")
+    if re.match(r"/root/", python) or (
+        re.match(r"/(home|run/user)/", python) and not (isinstance(opened, Mapping) and "ProtectHome" in opened)
+    ):
+        yield (
+            f"{PREFIX}python is {python}, in a home, and the app sees no homes. Install it outside of them, such as in"
+            " /opt or /usr/local, and set that path."
+        )
+
+
 def relations(get: Callable[[str], Any], has: Callable[[str], bool]) -> Iterator[str]:
     """Yield what is wrong between variables that are each right: `get` returns a value, None when it is not there."""
     if not get("source"):
@@ -53,6 +66,7 @@ def relations(get: Callable[[str], Any], has: Callable[[str], bool]) -> Iterator
             f" {PREFIX}port: 5000, for example."
         )
     yield from public_url(get)
+    yield from python_in_a_home(get)
     ready = ready_path(get)
     if get("health_path") and get("health_path") == ready:
         yield (

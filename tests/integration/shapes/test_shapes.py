@@ -123,6 +123,28 @@ def test_a_revision_is_served_and_not_what_the_directory_holds_since(host: Any) 
     assert len([item for item in releases if len(item.get("revision") or "") == 40]) == 1, releases
 
 
+def test_what_serves_an_app_is_completed_and_patched_before_the_master_imports_it(host: Any) -> None:
+    site = app(host, "revision")
+    packages = site.root(f"ls /srv/revision/releases/{site.current}/venv/lib/python3*/site-packages")
+    assert "gunicorn-23.0.0.dist-info" in packages and "gevent-" in packages
+    assert site.get("/tls").body == "gevent.ssl" * 2
+
+
+def test_threads_serve_through_the_same_gate_and_what_releases_share_in_run_outlives_each(routes: Site) -> None:
+    assert "workers, /api/page is healthy" in routes.root(f"systemctl status routes@{routes.current}.service")
+    routes.root("touch /run/routes-shared/kept")
+    routes.root("flaskctl routes run -- true")  # a unit of its own that has the directory too, and ends
+    assert routes.root("ls /run/routes-shared") == "kept"
+    assert (routes.get("/api/page").status, routes.get("/api/page").release) == (200, routes.current)
+
+
+def test_a_schedule_counts_from_when_its_release_took_over(routes: Site) -> None:
+    """What was due while the host was down runs when it is up, and a release that takes over runs nothing at once."""
+    timer = f"routes.nightly@{routes.current}.timer"
+    assert routes.root(f"systemctl show --value --property=Persistent {timer}") == "yes"
+    assert routes.root(f"stat -c %s /var/lib/systemd/timers/stamp-{timer}") == "0"
+
+
 def test_workers_and_schedules_run_as_the_release(routes: Site) -> None:
     units = routes.root("systemctl list-units --plain --no-legend 'routes.*'")
     for unit in ("worker-1", "worker-2"):

@@ -434,6 +434,8 @@ def test_a_long_or_unprintable_value_is_shown_short_and_on_one_line() -> None:
         ({"server_names": [], "default_server": "no"}, "server_names is empty"),
         ({"port": 8080, "listen": "8080"}, "port and flask_gunicorn_nginx_listen are both 8080"),
         ({"url_prefix_in_routes": True, "url_prefix": ""}, "url_prefix_in_routes is true"),
+        ({"python": "/home/ada/.pyenv/shims/python"}, "python is /home/ada/.pyenv/shims/python, in a home"),
+        ({"python": "/root/.local/bin/python3", "service_settings": {"ProtectHome": False}}, "in a home"),
         ({"tls": {"certificate": "/a", "key": "/b"}, "listen": 443}, "listen is 443"),
         ({"health_path": "/readyz"}, "health_path is /readyz"),
         ({"health_path": "/ready", "rollout": {"ready_path": "/ready"}}, "health_path is /ready"),
@@ -464,6 +466,8 @@ def test_values_that_do_not_fit_together_are_refused(options: dict[str, Any], wo
             "rollout": {"ready_path": "/ready"},
         },
         {"health_path": "/", "rollout": {"bake": {"seconds": 0}}},
+        {"python": "/opt/python/bin/python3"},
+        {"python": "/home/ada/python/bin/python3", "service_settings": {"ProtectHome": "read-only"}},
     ],
 )
 def test_values_that_fit_together_are_let_through(options: dict[str, Any]) -> None:
