@@ -105,7 +105,7 @@ def test_a_list_gives_one_line_for_each_item_and_comes_after_the_roles_own() -> 
 @pytest.mark.parametrize(
     ("outbound", "deny", "allow"),
     [
-        ("none", ["any"], ["localhost"]),
+        ("none", ["any"], []),
         (["10.0.0.5", "10.2.0.0/16"], ["any"], ["localhost 10.0.0.5 10.2.0.0/16"]),
     ],
 )

@@ -38,6 +38,19 @@ def nameservers(resolv_conf: str) -> list[str]:
     return [words[1].partition("%")[0] for words in lines if len(words) > 1 and words[0] == "nameserver"]
 
 
+def shuts(settings: Sequence[tuple[str, str]], what: str = "") -> bool:
+    """Return whether settings keep a unit from an address; of anything else, whether they keep it from most."""
+    if ("PrivateNetwork", "yes") in settings:
+        return True
+    allow = networks(value for key, value in settings if key == "IPAddressAllow")
+    deny = networks(value for key, value in settings if key == "IPAddressDeny")
+    try:
+        address = ipaddress.ip_address(what)
+    except ValueError:
+        return any(one.prefixlen == 0 for one in deny) and not any(one.prefixlen == 0 for one in allow)
+    return any(address in one for one in deny) and not any(address in one for one in allow)
+
+
 def shut_out(settings: Iterable[tuple[str, str]], resolvers: Sequence[str]) -> list[str]:
     """Return the resolvers that the settings of a unit deny, where they let the unit reach other machines at all."""
     told = list(settings)
