@@ -78,6 +78,7 @@ class FakeHost(Host):
         self.environ: dict[str, str] = {}
         self.free = 1 << 30
         self.synced = True  # whether all that was written is on the disk
+        self.verdict_said = ""  # what systemd said of a unit
         self.journal_synced = False  # whether the journal holds all that was said
 
     # --- systemd
@@ -145,6 +146,8 @@ class FakeHost(Host):
             units = {word.partition("=")[2] for word in argv if word.startswith("UNIT=")}
             said = [entry for entry in self.complained if entry["UNIT"] in units and self.root_user]
             return done(0, "".join(f"{json.dumps(entry)}\n" for entry in said))
+        if argv[-2] == "_PID=1":
+            return done(0, self.verdict_said)
         if argv[-2] == "-u":
             return done(0, f"{argv[-1]}: Main process exited, code=exited, status=3\n")
         if argv[-1].startswith("_SYSTEMD_UNIT=") and not self.journal_synced:
@@ -308,6 +311,9 @@ class FakeHost(Host):
         return [point for point in self.mounts if point.startswith(f"{path}/")]
 
     def is_root(self) -> bool:
+        return self.root_user
+
+    def reads_journal(self) -> bool:
         return self.root_user
 
     def who(self) -> str:

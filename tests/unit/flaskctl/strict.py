@@ -36,7 +36,15 @@ SERVICE_PROPERTIES = {
     *("AmbientCapabilities", "BindPaths", "BindReadOnlyPaths", "CapabilityBoundingSet", "Environment"),
     *("EnvironmentFile", "ExecPaths", "Group", "IPAddressAllow", "IPAddressDeny", "KillMode", "KillSignal"),
     *("LimitNOFILE", "LoadCredential", "MemoryMax", "Nice", "NoExecPaths", "NoNewPrivileges", "NotifyAccess"),
-    *("PrivateIPC", "PrivateTmp", "ProtectSystem", "RuntimeDirectory", "RuntimeDirectoryPreserve"),
+    *(
+        "PrivateIPC",
+        "PrivateTmp",
+        "ProcSubset",
+        "ProtectProc",
+        "ProtectSystem",
+        "RuntimeDirectory",
+        "RuntimeDirectoryPreserve",
+    ),
     *("SocketBindAllow", "SocketBindDeny", "StateDirectory", "StateDirectoryMode", "SyslogIdentifier"),
     *("TemporaryFileSystem",),
     *("TimeoutStartSec", "TimeoutStopSec", "Type", "UMask", "User", "WatchdogSec", "WorkingDirectory"),
@@ -44,7 +52,7 @@ SERVICE_PROPERTIES = {
 JOURNALCTL = (
     *(r"--no-pager", r"-q", r"-o (?:cat|short-unix)", r"--since=@\d+\.\d{6}", r"_SYSTEMD_UNIT=\S+", r"-u \S+"),
     *(r"--lines=\d+", r"--unit=\S+", r"--output=short-iso", r"--follow", r"--sync"),
-    *(r"-o json", r"-b", r"MESSAGE_ID=[0-9a-f]{32}", r"UNIT=\S+"),
+    *(r"-o json", r"-b", r"MESSAGE_ID=[0-9a-f]{32}", r"UNIT=\S+", r"_PID=1", r"\+"),
 )
 PIP = (
     *(r"install(?: --require-hashes)?(?: --no-deps)? -r \S+", r"install \S+", r"uninstall -y(?: \S+)*", r"check"),

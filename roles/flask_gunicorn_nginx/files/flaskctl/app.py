@@ -17,6 +17,7 @@ from flaskctl.host import Host, Units, stopped
 from flaskctl.layout import RELEASE_ID, SETTINGS, Layout
 from flaskctl.plan import Intent, Release, State, lineage, rollback_target
 from flaskctl.texts import utc
+from flaskctl.units import service_settings
 
 
 class App(Layout):
@@ -198,6 +199,11 @@ class App(Layout):
         drop_ins = [path for name in (template.name, unit) for path in (self.units_dir / f"{name}.d").glob("*.conf")]
         by_name = {path.name: path for path in drop_ins}  # that of the instance wins
         return [path.read_text("utf-8") for path in (template, *(by_name[name] for name in sorted(by_name)))]
+
+    def service_settings(self, release: str) -> list[tuple[str, str]]:
+        """Return what stands in [Service] of a release's unit, as far as this host's systemd knows it."""
+        unit = self.unit(release)
+        return list(service_settings(unit, self.unit_texts(unit), self.host.systemd_version()))
 
     def mark_refused(self, release: str, why: str) -> None:
         with contextlib.suppress(OSError):  # a full disk: the audit log may still take it

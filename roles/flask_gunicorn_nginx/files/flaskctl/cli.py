@@ -17,6 +17,7 @@ from flaskctl.activate import activate, rollback
 from flaskctl.app import App, apps
 from flaskctl.bake import bake
 from flaskctl.complete import complete
+from flaskctl.diagnosis import explain
 from flaskctl.doctor import doctor
 from flaskctl.errors import Refused
 from flaskctl.files import FULL, read_json
@@ -31,7 +32,7 @@ from flaskctl.rollout import lock, unlock
 from flaskctl.run import logs, run_command, start
 from flaskctl.stage import stage
 from flaskctl.status import list_releases, status
-from flaskctl.texts import extract_traceback, printable
+from flaskctl.texts import printable
 from flaskctl.traffic import Limits
 from flaskctl.verify import verify
 
@@ -148,16 +149,17 @@ def call(
             answer["lease"] = read_json(app.rollout_file)
         raise
     if options.command == "run":
-        return ended(answer, options.json)
+        return ended(app, answer, options.json)
     return ARCHIVE_NEEDED if answer.get("archive_needed") and not options.dry_run else 0
 
 
-def ended(answer: Json, as_json: bool) -> int:
-    """Return the exit code of the command that `run` ran, and say so in the answer."""
+def ended(app: App, answer: Json, as_json: bool) -> int:
+    """Return the exit code of the command that `run` ran, and say so in the answer, with the walls that it met."""
     code = int(answer["rc"])
     if code and as_json:
-        said = extract_traceback(f"{answer['stdout']}\n{answer['stderr']}")
-        answer.update(failed=True, msg=f"the command ended with exit code {code}", detail=said)
+        said, settings = f"{answer['stdout']}\n{answer['stderr']}", app.service_settings(answer["id"])
+        detail, remedy = explain(app.name, said, "", settings)
+        answer.update(failed=True, msg=f"the command ended with exit code {code}", detail=detail, remedy=remedy)
     return code
 
 

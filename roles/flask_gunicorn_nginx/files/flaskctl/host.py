@@ -262,9 +262,26 @@ class Host:
         text = self.run([*common, f"_SYSTEMD_UNIT={unit}"]).out
         return text if text.strip() else self.run([*common, "-u", unit]).out
 
-    def journal_lines(self, units: Sequence[str]) -> list[tuple[float, str]]:
-        """Return all that the processes of units wrote, each line with when that was, in seconds since the epoch."""
-        argv = ["journalctl", "--no-pager", "-q", "-o", "short-unix", *(f"_SYSTEMD_UNIT={unit}" for unit in units)]
+    def verdict(self, unit: str, since: float) -> str:
+        """Return what systemd said of a unit since then: of a process that the kernel has ended, nobody else tells."""
+        argv = ["journalctl", "--no-pager", "-q", "-o", "cat", f"--since=@{since:.6f}", "_PID=1", f"UNIT={unit}"]
+        return self.run(argv).out
+
+    def reads_journal(self) -> bool:
+        """Return whether whoever runs this may read what services wrote."""
+        kept = [
+            path for top in ("/var/log/journal", "/run/log/journal") for path in self.path(top).glob("*/system.journal")
+        ]
+        return any(os.access(path, os.R_OK) for path in kept)
+
+    def journal_lines(self, units: Sequence[str], most: int) -> list[tuple[float, str]]:
+        """Return what the processes of units wrote and systemd said of them, the last `most` lines of it.
+
+        Each line comes with when that was, in seconds since the epoch.
+        """
+        own = [f"_SYSTEMD_UNIT={unit}" for unit in units]
+        said = ["+", "_PID=1", *(f"UNIT={unit}" for unit in units)]
+        argv = ["journalctl", "--no-pager", "-q", "-o", "short-unix", f"--lines={most}", *own, *said]
         lines = (line.split(" ", 3) for line in self.run(argv).out.splitlines())  # time, host, process, text
         whole = (words for words in lines if len(words) == 4 and re.fullmatch(r"\d+\.\d+", words[0]))
         return [(float(words[0]), words[3]) for words in whole]

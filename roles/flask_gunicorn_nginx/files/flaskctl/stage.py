@@ -15,6 +15,7 @@ from flaskctl.app import App
 from flaskctl.archive import unpack
 from flaskctl.build import build, check_directives, check_schedules
 from flaskctl.damage import drop_ins, find_damage, sound_copy
+from flaskctl.diagnosis import explain
 from flaskctl.errors import Refused, Usage
 from flaskctl.files import read_json, read_text, stream_sha256, write_json
 from flaskctl.instances import HANGS, lacking
@@ -23,9 +24,8 @@ from flaskctl.record import record_account
 from flaskctl.recover import recover
 from flaskctl.release import SHA256, Config, changes, parse_config, release_id
 from flaskctl.texts import utc
-from flaskctl.units import try_argv
+from flaskctl.units import service_settings, try_argv
 from flaskctl.verify import serves
-from flaskctl.walls import explain
 
 
 def stage(
@@ -106,17 +106,20 @@ def try_out(app: App, release: str, config: Config, how: str) -> bool:
         return False
     unit, name = app.unit(release), app.trial_unit(release)
     texts = [config.service, *drop_ins(app, release, config, unit, config.service).values()]
+    systemd = app.host.systemd_version()
     app.host.checkpoint("try-start")
     since = app.host.now()
     try:
-        done = app.host.run(try_argv(unit, texts, app.host.systemd_version(), name, how))
+        done = app.host.run(try_argv(unit, texts, systemd, name, how))
         result = app.host.show(name).get(name, {}).get("Result", "success") if done.rc else ""
         app.host.checkpoint("try-stop")
     finally:
         left = app.host.each("stop", name)
         app.warnings += [f"{unit}, which tried it, runs on: {left.get(unit, '')}" for unit in app.host.up(name)]
     if done.rc:
-        detail, remedy = explain(app.name, app.host.journal(name, since))
+        said = app.host.journal(name, since)
+        settings = list(service_settings(unit, texts, systemd))
+        detail, remedy = explain(app.name, said, app.host.verdict(name, since), settings)
         app.host.systemctl("reset-failed", name)
         if result == "success":  # it was not even started
             raise Refused(f"release {release} of {app.name} could not be tried", done.err.strip())

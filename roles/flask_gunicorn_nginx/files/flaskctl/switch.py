@@ -6,6 +6,7 @@ from typing import NoReturn
 
 from flaskctl import Json
 from flaskctl.app import App
+from flaskctl.diagnosis import explain
 from flaskctl.errors import Refused
 from flaskctl.files import erase, link, sync_directory, write_json
 from flaskctl.host import Units
@@ -29,7 +30,6 @@ from flaskctl.plan import Intent, State, plan_activation
 from flaskctl.static import link_kept
 from flaskctl.texts import utc
 from flaskctl.verify import VERIFY_SECONDS, ask, has_site, verify
-from flaskctl.walls import explain
 
 
 def switch_to(app: App, release: str, how: str, settings: Json) -> Json:
@@ -154,7 +154,8 @@ def refuse(app: App, release: str, state: State, unit: str, since: float, why: s
     """Stop a release that failed its gate, mark it, and let it speak for itself."""
     if app.host.show(unit).get(unit, {}).get("Result") == "timeout":
         why = HANGS
-    detail, remedy = explain(app.name, app.host.journal(unit, since))
+    said = app.host.journal(unit, since)
+    detail, remedy = explain(app.name, said, app.host.verdict(unit, since), app.service_settings(release))
     if release == state.current:  # nothing else is there to serve: systemd goes on trying
         erase(app.intent_file)
         raise Refused(

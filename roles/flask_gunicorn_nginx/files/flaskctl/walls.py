@@ -1,194 +1,379 @@
-"""The walls around an app: by which words of its own it shows that it met one, and which setting opens it. Pure."""
+"""The walls around an app: by which words of its own it shows that it met one, and which setting opens it. Data."""
 
 from __future__ import annotations
 
-import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from flaskctl.texts import extract_traceback
+from flaskctl.outbound import shuts
 
-SERVICE = "flask_gunicorn_nginx_service_settings"
-NO_FILE = r"No such file or directory: '"
-# what stands in front of a path in Python's words
-DENIED = r"(?:Permission denied|Read-only file system|Operation not permitted): '?"
+Settings = Sequence[tuple[str, str]]  # what stands in [Service], in order
+Stands = Callable[[Settings, str], bool]
+
+OFF = ("", "no", "default", "all")
+WORDS = {"true": "yes", "on": "yes", "1": "yes", "false": "no", "off": "no", "0": "no"}
+
+DENIED = r"(?:Permission denied|Operation not permitted)"
+READ_ONLY = r"Read-only file system"
+NONE = r"No such file or directory"
+EPERM = r"\[Errno 1\] Operation not permitted"
+END = r"(?=['’\"\s:,)]|$)"  # of a path
+CODE = r"/srv/[^/\s]+/releases/\w+/app/"
+SERVERS = r"(/(?:var/)?run/(?:postgresql|redis|mysqld|memcached|rabbitmq)\b[^\s'\"]*)"
+METADATA = r"(169\.254\.\d+\.\d+|fe80::[\da-f:]*|fd00:ec2::254|fd20:ce::254|100\.100\.100\.200|192\.0\.0\.192)"
+ADDRESS = r"((?:\d+\.){3}\d+|(?:[\da-f]{1,4}:){3,7}[\da-f]{1,4}|[\da-f:]+::[\da-f]+)"
+LATE = r"(?:timed out|timeout|ETIMEDOUT|EPERM|Operation not permitted)"
+
+
+def about(words: str, path: str) -> str:
+    """Return what finds a path and what was wrong with it, as Python, Node, Go, C and shells put the two."""
+    return rf"{words}(?::|, \w+) ['\"‘]?{path}|{path}['\"’]?(?:: | \(){words}"
+
+
+def within(call: str, words: str) -> str:
+    """Return what finds a call and the error that it ended with: in its line, or where a traceback ends."""
+    return rf"(?:{call})[^\n]*?(?:(?:\n[ \t][^\n]*)*\n[^\n]*?)?{words}"
+
+
+def running(path: str) -> str:
+    """Return what finds a program or library that could not be run: of a file the words would be the same."""
+    python = rf"in _execute_child\n(?:.*\n){{1,3}}?\w+Error: .*Permission denied: '{path}/"
+    others = (
+        rf"sh: (?:line )?\d+: {path}/\S+: Permission denied|spawn {path}/\S+ EACCES|fork/exec {path}/\S+: permission"
+    )
+    return rf"{python}|{others}|{path}/\S+: (?:failed to map segment|failed to execute)|" + within(
+        r"os\.(?:exec|posix_spawn|spawn)\w+\(", rf"Permission denied: '{path}/"
+    )
+
+
+def normal(value: str) -> str:
+    return WORDS.get(value.strip().lower(), value.strip())
+
+
+def made_by(directive: str) -> Stands:
+    """Return whether settings make a wall: what a systemd does not know, or somebody has switched off, is none."""
+
+    def stands(settings: Settings, _what: str) -> bool:
+        return next((normal(value) not in OFF for key, value in reversed(settings) if key == directive), False)
+
+    return stands
+
+
+def always(_settings: Settings, _what: str) -> bool:
+    return True
 
 
 class Wall(NamedTuple):
-    """A restriction of the sandbox. In `tells` and `opens` {0} stands for what the sign has in its first group."""
+    """A restriction of the sandbox.
+
+    In `tells`, `opens` and `door` {0} is what the sign has in its first group, in `opens` {door} is the line of `door`.
+    """
 
     name: str
     signs: str
+    stands: Stands
     tells: str
-    opens: str
     costs: str
+    door: Mapping[str, str] = {}
+    opens: str = "{door}"
+    unknown: str = "DIRECTORY"  # what {0} is where the words do not tell
 
 
 # In the order in which they are asked: of two that would fit, the first knows more.
 WALLS = (
     Wall(
         "a file beside the code",
-        DENIED + r"/srv/[^/']+/releases/\w+/app/([^/'\s]+\.\w+)(?=['\s]|$)",
+        about(rf"(?:{DENIED}|{READ_ONLY})", rf"{CODE}([^/'\s:]+\.\w+){END}"),
+        always,
         "the code is read-only, and the app writes a file beside it",
-        "the app's own setting for that file: /var/lib/{app}/{0}",
         "what is written there is shared by all releases",
+        opens="the app's own setting for that file: /var/lib/{app}/{0}",
     ),
     Wall(
         "write beside the code",
-        DENIED
-        + r"/srv/[^/']+/releases/\w+/app/([^/'\s]+)|unable to open database file|attempt to write a readonly database",
+        about(rf"(?:{DENIED}|{READ_ONLY})", rf"{CODE}([^'\s:]+?)(?:/[^/\s'.]+\.[^/\s':]+)?{END}"),
+        always,
         "the code is read-only, and the app writes beside it",
-        "flask_gunicorn_nginx_writable: [{0}], which keeps it in /var/lib/{app} and links it into each release",
         "what is written there is shared by all releases",
+        opens="flask_gunicorn_nginx_writable: [{0}], which keeps it in /var/lib/{app} and links it into each release",
+    ),
+    Wall(
+        "a database file",
+        r"unable to open database file|attempt to write a readonly database",
+        always,
+        "SQLite cannot write where its file is to be; beside the code nothing can be written",
+        "what is written there is shared by all releases",
+        opens="put it in /var/lib/{app}, as in sqlite:////var/lib/{app}/app.db; or, beside the code,"
+        " flask_gunicorn_nginx_writable: [{0}]",
+    ),
+    Wall(
+        "write into a library",
+        about(rf"(?:{DENIED}|{READ_ONLY})", r"(/srv/[^/\s]+/(?:venvs/|releases/\w+/(?:site|venv)/)[^\s':]+)"),
+        always,
+        "installed packages are read-only, and one of them writes beside itself",
+        "none",
+        opens="the package's own setting for where it writes, below /var/lib/{app}",
     ),
     Wall(
         "memory that is written and run",
-        r"write\+execute memory|failed to map segment from shared object|Check failed: 12 == \(\*__errno_location|"
-        r"LLVM ERROR: .*memory|(?:mmap|mprotect)\b.*(?:Operation not permitted|Permission denied)",
-        "memory cannot be both written and run, which callbacks of cffi, V8 and numba need",
-        SERVICE + ": {{MemoryDenyWriteExecute: false}}; for a library below /opt {{ExecPaths: /opt}}",
+        r"write\+execute memory|allocate executable memory|LLVM ERROR: .*memory|"
+        r"Check failed: 12 == \(\*__errno_location|"
+        r"cannot (?:make segment writable|restore segment prot|enable executable stack)|"
+        r"os::commit_memory\(.*errno=1\)|(?:/usr|/srv)/\S+: failed to map segment|"
+        + within(r"\bmmap\.mmap\(|\b(?:mmap|mprotect)\b", DENIED),
+        made_by("MemoryDenyWriteExecute"),
+        "memory cannot be both written and run, which callbacks of cffi, V8, numba and Java need",
         "an attacker who can write to memory can run it",
-    ),
-    Wall(
-        "the list of network interfaces",
-        r"Address family not supported by protocol|EAFNOSUPPORT|Unknown system error 97",
-        "netlink is shut, which lists network interfaces (psutil, if_nameindex, Node's networkInterfaces)",
-        SERVICE + ": {{RestrictAddressFamilies: AF_NETLINK}}",
-        "the app sees the host's interfaces and addresses",
-    ),
-    Wall(
-        "a port of its own",
-        r"Operation not permitted \(while attempting to bind|bind.*Operation not permitted",
-        "the app may not listen on a port: requests come over the socket that systemd holds",
-        SERVICE + ": {{SocketBindAllow: 'tcp:PORT'}}",
-        "a second way into the app",
-    ),
-    Wall(
-        "names of other machines",
-        r"Temporary failure in name resolution|Name or service not known|could not translate host name",
-        "no resolver answered",
-        "look at flask_gunicorn_nginx_outbound, and with `flaskctl {app} run -- getent hosts HOST`",
-        "none",
-    ),
-    Wall(
-        "running what was written",
-        r"(?:Permission denied|Operation not permitted): '?(/tmp|/var/tmp|/dev/shm|/var/lib/[^/']+)/",
-        "what the app can write it cannot run",
-        SERVICE + ": {{ExecPaths: {0}}}",
-        "an attacker who can write a file can run it",
-    ),
-    Wall(
-        "programs in /opt",
-        r"(?:Permission denied|Operation not permitted): '?(/opt|/srv)/|(/opt)/\S+: failed to execute",
-        "programs and libraries run from /usr and from the release alone",
-        SERVICE + ": {{ExecPaths: /opt}}",
-        "little, where /opt is root's",
-    ),
-    Wall(
-        "homes",
-        r"(?:Permission denied|Read-only file system|No such file or directory): '?(/home|/root|/run/user)\b",
-        "homes cannot be seen",
-        SERVICE + ": {{ProtectHome: read-only}}",
-        "the app reads what a home lets others read",
-    ),
-    Wall(
-        "the kernel's tables",
-        NO_FILE + r"/proc/(cpuinfo|meminfo|stat|loadavg|uptime|mounts|version|filesystems|diskstats)'",
-        "of /proc there are the app's own processes alone (psutil's memory and CPU)",
-        SERVICE + ": {{ProcSubset: all}}",
-        "the app sees the host's load, memory and hardware",
-    ),
-    Wall(
-        "other processes",
-        NO_FILE + r"/proc/\d+",
-        "processes of others cannot be seen",
-        SERVICE + ": {{ProtectProc: default, ProcSubset: all}}",
-        "the app sees the command lines of all processes",
-    ),
-    Wall(
-        "devices",
-        NO_FILE + r"(/dev/(?:dri|nvidia|video|snd|tty[A-Z]|i2c|gpio)[^']*)'",
-        "there are no devices but the harmless ones",
-        SERVICE + ": {{PrivateDevices: false, DeviceAllow: '{0} rw'}}",
-        "the app reaches the hardware that is named",
-    ),
-    Wall(
-        "sockets of other services",
-        r"(/run/(?:postgresql|redis|mysqld|memcached|rabbitmq)[^\s'\"]*).{0,80}Permission denied|"
-        r"Permission denied.{0,80}(/run/(?:postgresql|redis|mysqld|memcached|rabbitmq))",
-        "the socket of another service is open to its own group",
-        SERVICE + ": {{SupplementaryGroups: GROUP}}, the group that owns the socket; or its port on 127.0.0.1",
-        "the app may use that service",
+        {"MemoryDenyWriteExecute": "false"},
     ),
     Wall(
         "mail by sendmail",
-        r"sendmail: .*(?:denied|not permitted)|postdrop: |maildrop.*(?:denied|not permitted)|setgid.*not permitted",
+        r"sendmail: .*(?:denied|not permitted|getifaddrs)|Failed to create spool file|postdrop: |setgid.*not permitted|"
+        r"maildrop.*(?:denied|not permitted)|exim\S*: .*(?:setgid|setuid|denied|not permitted)|unable to set gid=\d+",
+        always,
         "sendmail needs rights of its own (setgid), which no program can get here",
-        "send by SMTP to 127.0.0.1, which works: MAIL_SERVER = '127.0.0.1'",
         "none",
+        opens="send by SMTP to 127.0.0.1, which works: MAIL_SERVER = '127.0.0.1'",
+    ),
+    Wall(
+        "the list of network interfaces",
+        r"Cannot open netlink socket|Unknown system error 97|"
+        + within(r"if_nameindex|if_addrs|if_stats|if_name|interfaces|netlink", r"Address family not supported"),
+        made_by("RestrictAddressFamilies"),
+        "netlink is shut, which lists network interfaces (psutil, if_nameindex, Node's networkInterfaces)",
+        "the app sees the host's interfaces and addresses",
+        {"RestrictAddressFamilies": "AF_NETLINK"},
+    ),
+    Wall(
+        "other kinds of sockets",
+        within(r"\b(AF_(?!INET|UNIX|NETLINK)[A-Z]+)\b", "Address family not supported"),
+        made_by("RestrictAddressFamilies"),
+        "of sockets there are those of IPv4, IPv6 and Unix",
+        "more of the kernel can be attacked",
+        {"RestrictAddressFamilies": "{0}"},
+    ),
+    Wall(
+        "a port of its own",
+        r"bind.*Operation not permitted|Operation not permitted.*\bbind\b|listen EPERM|"
+        + within(r"\.bind\(|create_server\(|start_server\(", EPERM),
+        made_by("SocketBindDeny"),
+        "the app may not listen on a port: requests come over the socket that systemd holds",
+        "a second way into the app",
+        {"SocketBindAllow": "tcp:PORT"},
+    ),
+    Wall(
+        "where clouds hand out credentials",
+        rf"{METADATA}\b.{{0,200}}{LATE}|{LATE}.{{0,200}}{METADATA}\b|"
+        + within(rf"{METADATA}\b", LATE)
+        + r"|NoCredentialsError: Unable to locate credentials|DefaultCredentialsError|IMDS endpoint",
+        lambda settings, what: shuts(settings, what if what[:1].isalnum() else "169.254.169.254"),
+        "link-local addresses are shut, at which a cloud gives whoever asks the rights of this machine",
+        "whoever breaks into the app has the rights of this machine",
+        {"IPAddressAllow": "{0}"},
+        "keys of its own in flask_gunicorn_nginx_credentials; or {door}",
+        "169.254.169.254",
+    ),
+    Wall(
+        "names of other machines",
+        r"Temporary failure in name resolution|EAI_AGAIN|lookup \S+ on \S+: .*(?:i/o timeout|not permitted)",
+        lambda settings, _what: shuts(settings),
+        "the app asks the resolvers that this host had when it was released, and none with the outbound `none`",
+        "the app reaches what is named, an attacker in it too",
+        opens="flask_gunicorn_nginx_outbound: [ADDRESS], the addresses that it needs, or any; and a run of the playbook"
+        " where /etc/resolv.conf has changed",
+    ),
+    Wall(
+        "other machines",
+        rf"^.*?\b{ADDRESS}\b.{{0,120}}{LATE}|^.*?{LATE}.{{0,60}}\b{ADDRESS}|"
+        + within(rf"\bconnect\w*\(.*?{ADDRESS}", rf"(?:{LATE})")
+        + r"|(?:(?:urlopen|urllib3|connection)\w*\W.*|connect \w*|TimeoutError: .*Connection )timed ?out"
+        + r"|connect (?:ETIMEDOUT|EAFNOSUPPORT)|could not create socket: Address family|dial .*: address family|"
+        + within(r"\b(?:connect|create_connection|sendto)\(", rf"(?:{EPERM}|timed out|Address family not supported)")
+        + "|"
+        + within(r"\bsocket\.socket\(", "Address family not supported"),
+        lambda settings, what: shuts(settings, what),
+        "the app may connect to the addresses of flask_gunicorn_nginx_outbound alone",
+        "the app reaches what is named, an attacker in it too",
+        opens="flask_gunicorn_nginx_outbound: [{0}], with the others that it needs, or any",
+        unknown="ADDRESS",
+    ),
+    Wall(
+        "programs in /tmp",
+        running(r"(/tmp|/var/tmp|/dev/shm)"),
+        always,
+        "nothing runs from {0}, where a host or the sandbox mounts it so",
+        "an attacker who can write a file there can run it",
+        {"ExecPaths": "{0}"},
+        "write it to /var/lib/{app}, from where it runs; or {door}",
+    ),
+    Wall(
+        "programs in /opt",
+        running(r"(/opt|/srv/(?![^/\s]+/(?:releases|venvs)/)[^/\s']+)"),
+        made_by("NoExecPaths"),
+        "programs and libraries run from /usr and from the release alone",
+        "little, where only root can write there",
+        {"ExecPaths": "{0}"},
+    ),
+    Wall(
+        "homes",
+        about(DENIED, rf"(/home|/root|/run/user)(?:/[^\s':]*)?{END}"),
+        made_by("ProtectHome"),
+        "homes cannot be seen",
+        "the app reads what a home lets others read",
+        {"ProtectHome": "read-only"},
+    ),
+    Wall(
+        "hidden directories",
+        about(DENIED, r"(/etc/ssh|/etc/ssl/private|/etc/letsencrypt|/var/backups|/var/lib/cloud|/run/dbus)\b[^\s':]*"),
+        made_by("InaccessiblePaths"),
+        "keys and backups of the host cannot be seen",
+        "none",
+        opens="what the app is to read goes into flask_gunicorn_nginx_credentials",
+    ),
+    Wall(
+        "the kernel's tables",
+        about(NONE, rf"(/proc/(?!self\b|thread-self\b|\d)\w[^\s'\":]*){END}")
+        + r"|Load averages are unobtainable|/proc must be mounted|Cannot get system uptime"
+        + r"|Unable to get total memory|/proc/\w+ does not exist",
+        made_by("ProcSubset"),
+        "of /proc there are the app's own processes alone (psutil's memory and CPU)",
+        "the app sees the host's load, memory and hardware",
+        {"ProcSubset": "all"},
+    ),
+    Wall(
+        "other processes",
+        about(NONE, r"/proc/\d+(?:/\w+)*"),
+        made_by("ProtectProc"),
+        "processes of others cannot be seen, as if they had ended",
+        "the app sees the command lines of all processes",
+        {"ProtectProc": "default"},
+    ),
+    Wall(
+        "devices",
+        about(NONE, r"(/dev/(?!shm\b|pts\b|fd\b|mqueue\b|std|log\b)[^\s'\":]+)"),
+        made_by("PrivateDevices"),
+        "there are no devices but the harmless ones",
+        "the app reaches the hardware that is named",
+        {"PrivateDevices": "false", "DeviceAllow": "{0} rw"},
+    ),
+    Wall(
+        "the /tmp of others",
+        about(NONE, r"(/(?:var/)?tmp/[^\s'\":]*(?:\.sock|\.s\.PGSQL\.\d+)\b)")
+        + r"|(/tmp/\S*(?:\.sock|\.s\.PGSQL\.\d+))\b.{0,60}No such file",
+        made_by("PrivateTmp"),
+        "/tmp and /var/tmp are the app's own, without what others have there",
+        "the app sees what others leave in /tmp",
+        {"PrivateTmp": "false"},
+    ),
+    Wall(
+        "a directory in /run",
+        about(DENIED, r"(/(?:var/)?run/(?!user\b|postgresql|redis|mysqld|memcached|rabbitmq|dbus)[^\s':]+)"),
+        always,
+        "/run is root's",
+        "none",
+        {"RuntimeDirectory": "{app}"},
+        "{door}, and write to /run/{app}",
+    ),
+    Wall(
+        "sockets of other services",
+        rf"{SERVERS}.{{0,80}}(?:Permission denied|\(13\))|Permission denied.{{0,80}}{SERVERS}|connect EACCES {SERVERS}|"
+        + within(SERVERS, r"\[Errno 13\] Permission denied"),
+        always,
+        "the socket of another service is open to its own group",
+        "the app may use that service",
+        {"SupplementaryGroups": "GROUP"},
+        "{door}, the group that owns {0}; or its port on 127.0.0.1",
+    ),
+    Wall(
+        "rights of root",
+        r"sudo: .*no new privileges|ping: .*(?:socktype|not permitted)|socket: Operation not permitted|"
+        + within(r"\bSOCK_RAW\b", r"Operation not permitted"),
+        always,
+        "no program gets rights here that the app has not: sudo, su, ping",
+        "none",
+        opens="let a unit of the host do it, or a cron job of root, with what the app leaves in /var/lib/{app}",
+    ),
+    Wall(
+        "a sandbox in the sandbox",
+        r"No usable sandbox|Failed to move to new namespace|setting up uid map|Creating new namespace failed|"
+        + within(r"\bunshare\b", "Operation not permitted"),
+        made_by("RestrictNamespaces"),
+        "a browser or bwrap makes namespaces of its own, which are shut",
+        "none: the app's own sandbox stands around it",
+        opens="start it without: --no-sandbox",
     ),
     Wall(
         "priorities and processors",
-        r"(?:os\.nice|sched_setaffinity|setpriority|ioprio_set|cpu_affinity)\b(?s:.{0,300}?)Operation not permitted",
+        r"nice: (?:cannot set niceness|failed to set priority)|taskset: failed to set|"
+        + within(r"os\.nice|sched_set\w+|setpriority|ioprio_set|ionice|cpu_affinity", DENIED),
+        always,
         "a process may not change its own priority or processors",
-        SERVICE + ": {{SystemCallFilter: '@resources'}}; Nice and CPUAffinity there need none of it",
         "the app can slow others down",
+        {"SystemCallFilter": "@resources"},
+        "{door}; Nice and CPUAffinity there need none of it",
     ),
     Wall(
         "writing elsewhere",
-        r"(?:Read-only file system|Permission denied): '?(/(?!srv/[^/']+/releases|proc/|sys/|dev/)[^'\s:]*)/[^'\s:/]+",
+        about(READ_ONLY, r"(/(?!srv/[^/]+/releases|proc/|sys/|dev/)[^'\s:]{0,300})/[^'\s:/]+"),
+        made_by("ProtectSystem"),
         "the file system is read-only but for /var/lib/{app}, /tmp and /var/tmp",
-        "write to /var/lib/{app}; or " + SERVICE + ": {{ReadWritePaths: {0}}}, a directory that is the app's",
         "what is there is no part of a release",
+        {"ReadWritePaths": "{0}"},
+        "write to /var/lib/{app}; or {door}, a directory that stands and is the app's",
     ),
     Wall(
         "users and owners",
-        r"(?:os\.(?:setuid|setgid|setgroups|chown|chroot)|shutil\.chown)\b(?s:.{0,300}?)Operation not permitted",
-        "the app is one user and no other",
-        "start it as this user, without a change of user or owner of its own",
+        within(r"os\.(?:set\w*[ug]id|setgroups|l?f?chown|chroot)|shutil\.chown|initgroups", EPERM)
+        + r"|(?:chown|chgrp): .*Operation not permitted",
+        always,
+        "the app is one user and no other, and gives nothing away",
+        "little: without capabilities it can become nobody else",
+        {"SystemCallFilter": "@setuid @chown"},
+        "start it as this user, without a change of user or owner; where it changes to itself, {door}",
+    ),
+    Wall(
+        "the time of a worker",
+        r"WORKER TIMEOUT",
+        always,
+        "a worker that did nothing else for 30 s was ended: something blocked gevent, as multiprocessing.Pool does",
         "none",
+        opens="concurrent.futures.ProcessPoolExecutor, which works, in place of multiprocessing.Pool; for what blocks"
+        " flask_gunicorn_nginx_settings: {{worker_class: gthread}}; for what is slow {{timeout: 120}} there",
+    ),
+    Wall(
+        "open files",
+        r"Too many open files|EMFILE|error setting limit",
+        always,
+        "there are as many open files and connections as LimitNOFILE allows",
+        "little: a leak goes on longer",
+        {"LimitNOFILE": "65536"},
+        "{door}, or more",
     ),
     Wall(
         "threads and processes",
-        r"can't start new thread|BlockingIOError: \[Errno 11\] Resource temporarily unavailable|fork: retry",
+        r"can't start new thread|fork: retry|"
+        + within(r"fork_exec|_execute_child|os\.fork|\bfork\(|Popen", r"\[Errno 11\] Resource temporarily unavailable"),
+        made_by("TasksMax"),
         "there are as many threads and processes as TasksMax allows",
-        SERVICE + ": {{TasksMax: 512}}",
         "a loop that forks hurts the host more",
+        {"TasksMax": "512"},
+        "{door}, or more",
     ),
     Wall(
         "memory",
-        r"oom-kill|A process of this unit has been killed by the OOM killer|MemoryError\b(?!: Cannot allocate write)",
-        "the memory that there is was not enough",
-        SERVICE + ": {{MemoryMax: 1G}} where it is set, or fewer workers",
+        r"oom-kill|A process of this unit has been killed by the OOM killer|Memory cgroup out of memory",
+        always,
+        "the memory that there is was not enough, and the kernel ended a process",
         "less memory for others",
+        {"MemoryMax": "1G"},
+        "fewer workers; or {door} where MemoryMax is set",
+    ),
+    Wall(
+        "programs for another processor",
+        r"Bad system call|SIGSYS|status=31/SYS",
+        made_by("SystemCallArchitectures"),
+        "programs of 32 bits, and system calls of theirs, are ended",
+        "more of the kernel can be attacked",
+        {"SystemCallArchitectures": "native x86"},
     ),
 )
-
-
-class Met(NamedTuple):
-    """A wall that an app met: which, and where in the text its sign begins."""
-
-    name: str
-    tells: str
-    opens: str
-    costs: str
-    at: int
-
-
-def met(app: str, text: str) -> list[Met]:
-    """Return the walls that a text shows signs of, as often as it does. A line is a sign of one wall only."""
-    found: dict[int, Met] = {}  # by where the line begins
-    for wall in WALLS:
-        for match in re.finditer(wall.signs, text):
-            line = text.rfind("\n", 0, match.end()) + 1
-            if line not in found:
-                what = next((group for group in match.groups() if group), None) or "DIRECTORY"
-                tells, opens = (part.format(what, app=app) for part in (wall.tells, wall.opens))
-                found[line] = Met(wall.name, tells, opens, wall.costs, match.start())
-    return [one for _line, one in sorted(found.items())]
-
-
-def explain(app: str, journal: str) -> tuple[str, str]:
-    """Return why something failed, with the walls that it met in front, and what opens these."""
-    walls = {one.name: one for one in met(app, journal)}.values()
-    causes = [f"{one.name}: {one.tells}" for one in walls]
-    return "\n".join([*causes, extract_traceback(journal)]), "\n".join(one.opens for one in walls)
