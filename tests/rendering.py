@@ -45,6 +45,7 @@ SCENARIOS: dict[str, dict[str, Any]] = {
         "health_path": "/api/healthz",
         "static": {"url": "/assets/"},
     },
+    "packages of the system": {"default_server": True, "packages": ["libpq-dev"]},
     "no static files, and no way out": {"default_server": True, "static": {"dir": ""}, "outbound": "none"},
     "behind load balancers": {
         "server_names": ["example.com"],

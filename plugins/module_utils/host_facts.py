@@ -31,14 +31,17 @@ def release(text: str) -> dict[str, str]:
 
 
 def installed(listed: str, nginx: bool) -> set[str]:
-    """Return the packages that dpkg-query lists as installed, one `name status` a line.
+    """Return the packages that dpkg-query lists as installed, one `name status provides` a line, and what they provide.
 
     `nginx`: it is there with its unit. Then whatever package it came in will do, nginx-extras say, for it stays.
     """
-    words = [line.split() for line in listed.splitlines()]
+    lines = [line.split(None, 2) for line in listed.splitlines()]
+    given = [line[2] for line in lines if line[1:2] == ["installed"] and len(line) > 2]
+    provided = {name.split()[0] for names in given for name in names.split(",") if name.strip()} - {"nginx"}
+    words = [line[:2] for line in lines]
     broken = {name for name, *status in words if name == "nginx" and status[0].startswith(("half", "unpacked"))}
     found = {name for name, *status in words if status == ["installed"]}
-    return found | ({"nginx"} - broken if nginx else set())
+    return found | provided | ({"nginx"} - broken if nginx else set())
 
 
 def standing(names: Sequence[str], shown: str) -> dict[str, dict[str, bool]]:

@@ -399,7 +399,7 @@ def answer(params: dict[str, Any], check: bool) -> dict[str, Any]:
     """Return all that was asked."""
     packages, users, services = (params[name] for name in ("packages", "users", "services"))
     said = release(read(OS_RELEASE))
-    query = ["dpkg-query", "--show", "--showformat=${Package} ${db:Status-Status}\n"]
+    query = ["dpkg-query", "--show", "--showformat=${Package} ${db:Status-Status} ${Provides}\n"]
     show = ["systemctl", "show", "--property=Names,ActiveState,UnitFileState,LoadState"]
     shown = ask([*show, *services]) if services else ""
     units = standing(services, shown)
@@ -408,7 +408,7 @@ def answer(params: dict[str, Any], check: bool) -> dict[str, Any]:
     dropin, warnings = judge(params["nginx_sandbox"], built, dump, check)
     site, held = site_and_ports(params, built, dump, units.get(NGINX, {}).get("active", False))
     warnings += [f"nginx says: {line}. Another site has the name too." for line in site.get("said", [])]
-    have = installed(ask([*query, *packages]), bool(versions(built)["nginx"]) and NGINX in loaded(shown))
+    have = installed(ask(query), bool(versions(built)["nginx"]) and NGINX in loaded(shown))
     app = [params[name] for name in ("app", "claim")]
     paths = [*params["paths"], *{site[name] for name in ("file", "read") if site}]
     changed, told = differences({**params, "paths": paths})

@@ -144,6 +144,12 @@ def index_url(value: Any) -> Problems:
         )
 
 
+def packages(value: Any) -> Problems:
+    """Accept names of packages, none of which apt could take for an option or a file."""
+    a_package = a_text(r"[a-z0-9][a-z0-9+.-]+", "the name of a package of Debian or Ubuntu, such as libpq-dev")
+    yield from a_list(value, a_package, "[libpq-dev, ffmpeg]")
+
+
 pip = a_record(
     options("pip"),
     "{index_url: https://pypi.example.com/simple}",

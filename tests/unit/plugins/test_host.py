@@ -127,6 +127,13 @@ def test_nginx_tells_its_version_and_that_of_the_library_it_runs_with(
         ("nginx unpacked\n", True, set()),
         ("nginx config-files\n", False, set()),
         ("", False, set()),
+        # what another package provides is there, and apt has nothing to install
+        (
+            "libjpeg62-turbo-dev installed libjpeg-dev, libjpeg62-dev (= 1:6b1)\nawk config-files mail\n",
+            False,
+            {"libjpeg62-turbo-dev", "libjpeg-dev", "libjpeg62-dev"},
+        ),
+        ("nginx-core installed nginx, httpd\n", False, {"nginx-core", "httpd"}),
     ],
 )
 def test_whatever_package_nginx_came_in_will_do(listed: str, nginx: bool, have: set[str]) -> None:

@@ -236,6 +236,16 @@ def test_a_dictionary_that_says_less_keeps_the_rest_of_the_role() -> None:
     assert evaluate("__flask_gunicorn_nginx_url.static", {"static": {"dir": "public"}}) == "/static/"
 
 
+def test_the_app_s_packages_are_asked_for_with_those_of_the_role() -> None:
+    assert evaluate("__flask_gunicorn_nginx_needs.packages") == ["nginx", "python3", "python3-venv"]
+    assert evaluate("__flask_gunicorn_nginx_needs.packages", {"packages": ["ffmpeg"]})[2:] == ["python3-venv", "ffmpeg"]
+
+
+def test_a_static_directory_is_asked_for_where_somebody_named_it() -> None:
+    for static, asked in (({}, False), ({"url": "/files/"}, False), ({"dir": "static"}, True), ({"dir": ""}, True)):
+        assert evaluate("__flask_gunicorn_nginx_release", {"static": static})["static_asked"] is asked
+
+
 def test_the_flaskctl_settings_hold_no_secret() -> None:
     app = evaluate("__flask_gunicorn_nginx_app", {"env": {"A": "canary"}, "credentials": {"B": "canary"}})
     assert "canary" not in str(app)

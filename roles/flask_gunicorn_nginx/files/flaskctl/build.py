@@ -48,7 +48,7 @@ def build(
         os.symlink(f"../../venvs/{key}", work / "venv")
         if source.project:
             install_site(app, work, key, config, sound_copy(app, sha256, config))
-        write_configuration(app, work, config)
+        write_configuration(work, config)
         app.host.checkpoint("manifest")
         noted = {name: config.notes.get(name, "") for name in ("by", "from", "revision")}
         noted["by"] = noted["by"] or app.by
@@ -84,7 +84,7 @@ def check_packages(app: App, venv: Path, server: Server) -> None:
     app.warnings += cautions(server, packages)
 
 
-def write_configuration(app: App, work: Path, config: Config) -> None:
+def write_configuration(work: Path, config: Config) -> None:
     """Write what of a release comes from its configuration; the link to the static files is part of that."""
     for name, (text, mode) in release_files(config).items():
         write(work / name, text, mode)
@@ -94,8 +94,11 @@ def write_configuration(app: App, work: Path, config: Config) -> None:
     target = static_target(work, config.static_dir)
     if target:
         os.symlink(target, work / "static")
-    elif config.static_dir:
-        app.warnings.append(f"there is no directory {config.static_dir} in the source: no static files")
+    elif config.static_dir and config.static_asked:
+        raise Refused(
+            f"there is no directory {config.static_dir}, neither in the source nor in a package that it installs",
+            remedy="correct `dir` of flask_gunicorn_nginx_static; an empty one serves no static files",
+        )
 
 
 def mend_in_place(app: App, release: str, work: Path, final: Path, config: Config, in_use: bool) -> None:

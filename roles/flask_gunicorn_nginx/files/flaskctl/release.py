@@ -50,6 +50,7 @@ class Config:
     python: str = "python3"
     index_url: str = ""
     ca_bundle: str = ""
+    static_asked: bool = False  # static_dir was set by a person, and so has to be there
     notes: dict[str, str] = dataclasses.field(default_factory=dict)  # by, from, revision
 
     # With the archive, environment and credentials these are the id. A new one must not count while it is as it was
@@ -80,6 +81,8 @@ def parse_config(text: str) -> Config:
             ok, wanted = are_directories(value), "a list of directories inside the source, none within another"
         elif name in ("environment", "credentials", "notes"):
             ok, wanted = is_text_map(value), "an object of strings"
+        elif name == "static_asked":
+            ok, wanted = isinstance(value, bool), "true or false"
         else:
             ok, wanted = isinstance(value, str), "a string"
         if not ok:
