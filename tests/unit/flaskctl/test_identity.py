@@ -169,7 +169,7 @@ def tree(path: Path, **files: str) -> Path:
 
 
 def test_a_lock_with_hashes_is_seen_and_one_without_is_warned_of(tmp_path: Path) -> None:
-    tree(tmp_path, requirements_txt="Flask==3 \\\n  --hash=sha256:00\n# gunicorn==1\n")
+    tree(tmp_path, app_py="", requirements_txt="Flask==3 \\\n  --hash=sha256:00\n# gunicorn==1\n")
     found = flaskctl.dependencies_of(tmp_path, "requirements.txt")
     assert (found.hashed, found.server, found.project, found.warning) == (True, True, False, "")
     tree(tmp_path, requirements_txt="Flask==3\nGunicorn[gevent]==27\n")
@@ -218,8 +218,14 @@ def test_a_changed_included_file_changes_the_key_of_the_virtualenv(tmp_path: Pat
     assert before.startswith("cpython-311-x86_64-") and before != after
 
 
-@pytest.mark.parametrize("line", ["-e .", "--editable=.", ".", "./pkg", "../x", ".[dev]", "file:///x"])
-def test_a_requirement_from_a_path_is_refused(tmp_path: Path, line: str) -> None:
+OUTSIDE = ["-e .", ".", ".[dev]", "./pkg", "../x", "-e ../x", "/abs/x", "-e libs/gone", "file:///x", "./empty"]
+
+
+@pytest.mark.parametrize("line", OUTSIDE)
+def test_a_requirement_from_a_path_where_the_source_has_nothing_to_install_is_refused(
+    tmp_path: Path, line: str
+) -> None:
+    (tmp_path / "empty").mkdir()
     tree(tmp_path, requirements_txt=f"{line}\n")
     with pytest.raises(flaskctl.Refused, match="installs from a path"):
         flaskctl.dependencies_of(tmp_path, "requirements.txt")

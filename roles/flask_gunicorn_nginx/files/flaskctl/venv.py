@@ -16,8 +16,9 @@ from flaskctl.files import FULL, erase, write, write_json
 from flaskctl.layout import PATH
 from flaskctl.lock import open_lock, wait_for_lock
 from flaskctl.packages import installed_in
+from flaskctl.pip_words import pip_story
 from flaskctl.release import Config
-from flaskctl.requirements import Dependencies, pip_remedy, venv_key, without
+from flaskctl.requirements import Dependencies, requirement_files, venv_key, without
 from flaskctl.texts import utc
 
 BUILD_SECONDS = 600.0  # how long to wait for what a flaskctl that was killed has left building
@@ -72,17 +73,24 @@ def ensure_venv(app: App, tree: Path, source: Dependencies, config: Config, pyth
 def install(app: App, venv: Path, tree: Path, source: Dependencies, config: Config, lock: IO[str]) -> None:
     """Install what the source wants, then what it lacks to be served, then see whether all that fits together."""
 
-    def pip(what: str, *words: str) -> None:
-        tool(app, [str(venv / "bin" / "python"), "-I", "-m", "pip", *words], config, tree, lock, what)
+    def pip(what: str, *words: str, where: Path = tree) -> None:
+        tool(app, [str(venv / "bin" / "python"), "-I", "-m", "pip", *words], config, where, lock, what)
 
-    if source.file:
-        hashes = ["--require-hashes"] if source.hashed else []
-        pip(f"{source.file} could not be installed", "install", *hashes, "-r", source.file)
-    else:  # install the project to get what it names, then take the project itself out: it belongs to the release
-        copy = venv / ".build"
+    copy = venv / ".build"
+    if source.paths or not source.file:
         shutil.copytree(tree, copy, symlinks=True)
+    if source.file:
+        if source.paths:
+            make_plain(copy, source.file)
+        hashes = ["--require-hashes"] if source.hashed else []
+        where = copy if source.paths else tree
+        pip(f"{source.file} could not be installed", "install", *hashes, "-r", source.file, where=where)
+    else:
         pip("the project's dependencies could not be installed", "install", str(copy))
-        pip("the project could not be taken out again", "uninstall", "-y", *installed_from(app, venv, str(copy)))
+    if copy.exists():  # what the project names stays; the project itself goes: it belongs to the release
+        itself = installed_from(app, venv, f'{copy}"')
+        if itself:
+            pip("the project could not be taken out again", "uninstall", "-y", *itself)
         erase(copy)
     rest = without(config.server_requirements, installed_in(venv)) if source.server else ""
     if rest:
@@ -91,6 +99,12 @@ def install(app: App, venv: Path, tree: Path, source: Dependencies, config: Conf
         pip("what serves the app could not be installed", "install", "--require-hashes", "--no-deps", "-r", str(file))
         erase(file)
     pip("the requirements do not fit together", "check")
+
+
+def make_plain(copy: Path, file: str) -> None:
+    """Have what a requirements file installs from a path of the source copied, and not linked to (-e)."""
+    for name, text in requirement_files(copy, file).items():
+        write(copy / name, re.sub(r"(?m)^\s*(?:-e|--editable)[\s=]*(?!\S*://)(?:\./)?(?=[^\s/])", "./", text))
 
 
 def installed_from(app: App, venv: Path, origin: str) -> list[str]:
@@ -133,4 +147,5 @@ def tool(app: App, argv: Sequence[str], config: Config, cwd: Path, lock: IO[str]
         output = re.sub(r"(https?://)[^/@\s]+@", r"\1****@", f"{done.out}\n{done.err}".strip())
         lines = [line for line in output.splitlines() if line and not line.startswith("Looking in")]
         full = app.host.free_bytes(app.venvs_dir) < 16 * 1024**2
-        raise Refused(what, "\n".join(lines[-25:]), FULL if full else pip_remedy(output))
+        cause, remedy = pip_story(output, app.host.python_version(config.python))
+        raise Refused(f"{what}: {cause}" if cause else what, "\n".join(lines[-25:]), FULL if full else remedy)
