@@ -20,6 +20,7 @@ GIT_LOCAL_ENVIRONMENT = re.compile(
 )
 # no program as a transport; and this machine's own idea of line ends and attributes must not be in the archive
 GIT_SETTINGS = ("-c", "protocol.ext.allow=never", "-c", "core.autocrlf=false", "-c", "core.attributesFile=/dev/null")
+REMOTE_HEAD = "refs/remotes/origin/HEAD"
 FULL_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
@@ -73,11 +74,13 @@ class Git:
             commit = self.commit(source.revision, cache)
             if commit:
                 return commit
+        branches = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"]
+        if source.revision == "HEAD":  # of a bare repository that was made here it is no branch of the other one
+            branches.append(f"+HEAD:{REMOTE_HEAD}")
         # the URL is an argument and not a remote: a token in it stays out of the cache's configuration
         fetch = ("fetch", "--quiet", "--no-auto-gc", "--prune", "--force", "--no-tags", "--no-recurse-submodules")
-        code, _output, errors = self.run(
-            *fetch, "--", source.location, "+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*", where=cache
-        )
+        # a checkout of a CI is shallow, and is to be read all the same
+        code, _output, errors = self.run(*fetch, "--update-shallow", "--", source.location, *branches, where=cache)
         if code != 0:
             raise ArchiveError(
                 f"cannot read {mask(wanted)}. Check the address and that this machine may read it without being asked"
@@ -99,8 +102,18 @@ class Git:
 
     def commit(self, revision: str, cache: Path) -> str:
         """Return the commit a tag, a branch or a commit stands for, or nothing; a tag goes before a branch."""
-        for name in (f"refs/tags/{revision}", f"refs/heads/{revision}", revision):
+        names = (f"refs/tags/{revision}", f"refs/heads/{revision}", revision)
+        for name in [REMOTE_HEAD] if revision == "HEAD" else names:
             code, output, _errors = self.run("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}", where=cache)
             if code == 0:
                 return output
         return ""
+
+    def submodules(self, where: Path, *listing: str) -> list[str]:
+        """Return the submodules, by path, in what `ls-tree -r` or `ls-files --stage` lists; none without git."""
+        try:
+            code, listed, _errors = self.run(listing[0], "-z", *listing[1:], where=where)
+        except ArchiveError:
+            return []  # no git: nobody knows
+        lines = listed.split("\0") if code == 0 else []
+        return [line.partition("\t")[2] for line in lines if line.startswith("160000 ")]

@@ -26,7 +26,7 @@ _HASH = re.compile(r"\s--hash=[a-z0-9]+:[0-9a-f]+")
 
 FORMS = (
     "Give a directory (an absolute path, or one that starts with ./), a git revision"
-    " (git+https://HOST/PROJECT.git@REVISION) or a requirement (hello==1.2.0)."
+    " (git+https://HOST/PROJECT.git@REVISION) or a requirement (hello==1.2.0, and others after a space)."
 )
 
 
@@ -36,7 +36,7 @@ class SourceError(ValueError):
 
 @dataclass(frozen=True)
 class Source:
-    """What was named: `kind` is directory, git or requirement; `location` a path, a git URL or the requirement."""
+    """What was named: `kind` is directory, git or requirement; `location` a path, a URL, or lines of requirements."""
 
     kind: str
     location: str
@@ -86,11 +86,13 @@ def parse(text: str) -> Source:
         raise SourceError(f"{mask(text)!r} has a space at an end: remove it")
     if text.startswith("git+"):
         return _git(text)
+    several = _several(text)
+    if several:
+        return several
     bare = _HASH.sub("", text)
     match = _REQUIREMENT.fullmatch(bare)
     if match:
-        pinned = bool(match["url"]) or bool(re.match(r"={2,3}[^*,]+$", (match["version"] or "").strip()))
-        return Source("requirement", text, pinned=pinned)
+        return Source("requirement", text, pinned=_pinned(match))
     if text.startswith("-"):
         raise SourceError(f"{mask(text)!r} looks like an option of pip. {FORMS}")
     if "://" in text:
@@ -98,6 +100,24 @@ def parse(text: str) -> Source:
     if "/" not in text and not text.startswith((".", "~")):
         raise SourceError(f"{text!r} is neither a path nor a requirement. {FORMS}")
     return Source("directory", text)
+
+
+def _pinned(requirement: re.Match[str]) -> bool:
+    return bool(requirement["url"]) or bool(re.match(r"={2,3}[^*,]+$", (requirement["version"] or "").strip()))
+
+
+def _several(text: str) -> Source | None:
+    """Return a source of more than one requirement, as pip's command line takes them: hello==1.2.0 gevent==25.9.1."""
+    words = re.sub(r"\s+(?=--hash=)", "\0", text).split()
+    found = [_REQUIREMENT.fullmatch(_HASH.sub("", word.replace("\0", " "))) for word in words]
+    matches = [match for match in found if match]
+    if len(words) < 2 or len(matches) < len(words) or not re.search(r"\w", matches[0]["version"] or ""):
+        return None
+    bare = [match["name"] for match in matches if not match["url"] and not re.search(r"\w", match["version"] or "")]
+    if bare:
+        raise SourceError(f"{mask(text)!r} names no version of {', '.join(bare)}: write {bare[0]}==VERSION")
+    lines = [word.replace("\0", " ") for word in words]
+    return Source("requirement", "\n".join(lines), pinned=all(map(_pinned, matches)))
 
 
 def _git(text: str) -> Source:

@@ -35,9 +35,9 @@ options:
       - What to pack, in one of three forms.
       - A directory, as an absolute path, or as a relative one (C(./app), C(files/app)) together with O(base).
       - A git revision, C(git+URL@REVISION), with C(#subdirectory=PATH) when the app is not at the root of the
-        repository. Submodules are not part of it.
-      - A requirement as pip reads it, for example C(hello==1.2.0). The archive then holds one C(requirements.txt) with
-        it.
+        repository. What a submodule or Git LFS holds is not part of it, and refused.
+      - A requirement as pip reads it, for example C(hello==1.2.0), or several with a space between them. The archive
+        then holds one C(requirements.txt) with them.
     type: str
     required: true
   base:
@@ -49,10 +49,17 @@ options:
       - Names to leave out, with C(*), C(?) and C([...]) as in the shell. A name without a slash counts at any depth,
         one with a slash counts from the root of the source.
       - "Always left out: C(.git), C(__pycache__), C(*.pyc), C(.venv), C(venv), C(node_modules), C(.tox),
-        C(.mypy_cache), C(.pytest_cache), C(.ruff_cache), C(*.egg-info) and C(.env)."
+        C(.mypy_cache), C(.pytest_cache), C(.ruff_cache), C(*.egg-info) and C(.env). A warning tells of C(.env)."
     type: list
     elements: str
     default: []
+  requirements:
+    description:
+      - The requirements file of the app, by path in the source. Where there is none, it is made of C(uv.lock),
+        C(poetry.lock), C(pdm.lock) or C(Pipfile.lock), by the tool that wrote that; or of the dependencies that
+        C(pyproject.toml) declares, where it is of an app that cannot be built. Nothing of the app is run for that.
+    type: str
+    default: requirements.txt
   dest:
     description:
       - The directory of the archives and of the copies of git repositories. It is a cache and can be removed at any
@@ -144,10 +151,13 @@ import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.flaskfleet.web.plugins.module_utils.dependencies import complete
 from ansible_collections.flaskfleet.web.plugins.module_utils.git import Git
+from ansible_collections.flaskfleet.web.plugins.module_utils.incomplete import check_pointers, check_submodules
 from ansible_collections.flaskfleet.web.plugins.module_utils.source import (
     FORMS,
     Source,
@@ -164,6 +174,7 @@ from ansible_collections.flaskfleet.web.plugins.module_utils.tree import (
     ArchiveError,
     Entry,
     directory_entries,
+    excluded,
     shown,
     tar_entries,
 )
@@ -202,40 +213,81 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
-def make(source: Source, patterns: list[str], dest: Path, warn: Callable[[str], None]) -> tuple[Packed, str]:
-    """Pack a source; return the archive and the revision (empty when unknown). `warn` tells the user something."""
+@dataclass(frozen=True)
+class Options:
+    """What is left out by name, the app's requirements file, and how to tell the user something."""
+
+    exclude: list[str]
+    requirements: str
+    warn: Callable[[str], None]
+
+    @property
+    def patterns(self) -> list[str]:
+        """All that is left out."""
+        return [*BUILT_IN_EXCLUDES, *self.exclude]
+
+
+def make(source: Source, options: Options, dest: Path) -> tuple[Packed, str]:
+    """Pack a source; return the archive and the revision (empty when unknown)."""
     dest.mkdir(mode=0o700, parents=True, exist_ok=True)
     if source.kind == "requirement":
-        line = f"{source.location}\n".encode()
-        return pack([Entry("requirements.txt", size=len(line), open=lambda: io.BytesIO(line))], dest), ""
+        lines = f"{source.location}\n".encode()
+        return pack([Entry("requirements.txt", size=len(lines), open=lambda: io.BytesIO(lines))], dest), ""
+    return (from_git if source.kind == "git" else from_directory)(source, options, dest)
+
+
+def from_git(source: Source, options: Options, dest: Path) -> tuple[Packed, str]:
+    """Pack a revision of a repository."""
     git = Git()
-    if source.kind == "git":
-        repositories = dest / "git"
-        repositories.mkdir(mode=0o700, exist_ok=True)
-        key = hashlib.sha256(without_credentials(source.location).encode()).hexdigest()[:32]
-        with locked(repositories / f"{key}.lock"), tempfile.TemporaryFile(dir=dest) as stream:
-            commit = git.fetch(source, repositories / f"{key}.git")
-            code, _output, errors = git.run(
-                "archive", "--format=tar", commit, where=repositories / f"{key}.git", out=stream
-            )
-            if code != 0:
-                raise ArchiveError(f"git archive of {mask(source.location)} at {source.revision} failed:\n{errors}")
-            stream.seek(0)
-            with tarfile.open(fileobj=stream, mode="r:", encoding=ENCODING, errors=ERRORS) as tar:
-                entries = list(tar_entries(tar, source.subdirectory, patterns))
-                if any(entry.name == ".gitmodules" for entry in entries):
-                    warn(f"{mask(source.location)} has submodules, and they are not in the archive.")
-                if not entries:
-                    where = f" below {source.subdirectory!r}" if source.subdirectory else ""
-                    raise ArchiveError(f"{mask(source.location)} holds no file{where} at {source.revision}.")
-                return pack(entries, dest), commit
+    repositories = dest / "git"
+    repositories.mkdir(mode=0o700, exist_ok=True)
+    key = hashlib.sha256(without_credentials(source.location).encode()).hexdigest()[:32]
+    with locked(repositories / f"{key}.lock"), tempfile.TemporaryFile(dir=dest) as stream:
+        cache = repositories / f"{key}.git"
+        commit = git.fetch(source, cache)
+        code, _output, errors = git.run("archive", "--format=tar", commit, where=cache, out=stream)
+        if code != 0:
+            raise ArchiveError(f"git archive of {mask(source.location)} at {source.revision} failed:\n{errors}")
+        stream.seek(0)
+        with tarfile.open(fileobj=stream, mode="r:", encoding=ENCODING, errors=ERRORS) as tar:
+            entries = list(tar_entries(tar, source.subdirectory, options.patterns))
+            prefix = f"{source.subdirectory}/" if source.subdirectory else ""
+            listed = git.submodules(cache, "ls-tree", "-r", "--full-tree", commit)
+            submodules = [name[len(prefix) :] for name in listed if name.startswith(prefix)]
+            check_submodules(entries, submodules, options.patterns, source.kind)
+            if not entries:
+                where = f" below {source.subdirectory!r}" if source.subdirectory else ""
+                raise ArchiveError(f"{mask(source.location)} holds no file{where} at {source.revision}.")
+            if f"{prefix}.env" in tar.getnames():
+                tell_of_env(options)
+            check_pointers(entries, source.kind)
+            return pack(complete(entries, options.requirements, mask(source.location)), dest), commit
+
+
+def from_directory(source: Source, options: Options, dest: Path) -> tuple[Packed, str]:
+    """Pack a directory of the control node."""
+    git = Git()
     root = Path(source.location)
     if not root.is_dir():
         raise ArchiveError(f"there is no directory {root} on the control node. {FORMS}")
-    entries = list(directory_entries(root, patterns))
+    entries = list(directory_entries(root, options.patterns))
+    submodules = git.submodules(root, "ls-files", "--stage", "--", ".")
+    check_submodules(entries, submodules, options.patterns, source.kind)
     if not entries:
         raise ArchiveError(f"{root} holds no file, so there is nothing to release.")
-    return pack(entries, dest), git.revision_of(root)
+    if (root / ".env").is_file():
+        tell_of_env(options)
+    check_pointers(entries, source.kind)
+    return pack(complete(entries, options.requirements, str(root)), dest), git.revision_of(root)
+
+
+def tell_of_env(options: Options) -> None:
+    """Warn that .env is in no release, unless somebody has said so."""
+    if not excluded(".env", options.exclude):
+        options.warn(
+            ".env stays out of the release, for it tends to hold secrets. Put its values into flask_gunicorn_nginx_env,"
+            " and what is secret into a file of ansible-vault. .env in flask_gunicorn_nginx_exclude silences this."
+        )
 
 
 def located(source: Source, base: str | None) -> Source:
@@ -272,6 +324,7 @@ def main() -> None:
             "source": {"type": "str", "required": True},
             "base": {"type": "path"},
             "exclude": {"type": "list", "elements": "str", "default": []},
+            "requirements": {"type": "str", "default": "requirements.txt"},
             "dest": {"type": "path", "default": "~/.cache/flaskfleet"},
         },
         supports_check_mode=True,
@@ -286,7 +339,8 @@ def main() -> None:
         # a token in the URL: Ansible takes it out of everything that it prints
         module.no_log_values.update(secrets_of(source.location))
         dest = Path(module.params["dest"])
-        packed, revision = make(source, [*BUILT_IN_EXCLUDES, *module.params["exclude"]], dest, module.warn)
+        options = Options(module.params["exclude"], module.params["requirements"], module.warn)
+        packed, revision = make(source, options, dest)
         forget(dest, time.time())
     except (ArchiveError, SourceError) as error:
         module.fail_json(msg=f"Cannot pack the app: {error}")

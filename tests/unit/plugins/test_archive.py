@@ -334,6 +334,13 @@ def test_a_requirement_becomes_a_requirements_file(run_module: RunModule, tmp_pa
     assert contents(answer["path"]) == {"requirements.txt": ("file", 0o644, b"hello==1.2.0\n")}
 
 
+def test_a_requirement_takes_others_beside_it(run_module: RunModule, tmp_path: Path) -> None:
+    answer = pack(run_module, "hello==1.2.0 gunicorn==23.0.0 --hash=sha256:0a", tmp_path / "cache")
+    assert answer["kind"] == "requirement" and "warnings" not in answer
+    lines = b"hello==1.2.0\ngunicorn==23.0.0 --hash=sha256:0a\n"
+    assert contents(answer["path"]) == {"requirements.txt": ("file", 0o644, lines)}
+
+
 def test_a_requirement_without_a_version_gets_a_warning(run_module: RunModule, tmp_path: Path) -> None:
     assert "NAME==VERSION" in str(pack(run_module, "hello", tmp_path / "cache")["warnings"])
 
@@ -449,13 +456,97 @@ def test_git_is_not_misled_by_the_environment_of_a_hook(
     assert pack(run_module, tree, tmp_path / "cache")["revision"] == git_repository("rev-parse", "HEAD")
 
 
-def test_submodules_are_not_silently_left_out(
-    run_module: RunModule, tree: Path, tmp_path: Path, git_repository: Callable[..., str]
+POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 12345\n"
+
+
+@pytest.mark.parametrize("form", ["{}", "git+file://{}@main"])
+def test_a_file_that_git_lfs_keeps_elsewhere_is_named_with_the_way_to_it(
+    run_module: RunModule, tree: Path, tmp_path: Path, git_repository: Callable[..., str], form: str
 ) -> None:
-    (tree / ".gitmodules").write_text("")
+    for name in "abcdefg":
+        (tree / "static" / f"{name}.png").write_text(POINTER)
+    (tree / "static" / "text.md").write_text(f"A pointer:\n{POINTER}")
     git_repository("add", ".")
     git_repository("commit", "-qm", "two")
-    assert "submodules" in str(pack(run_module, f"git+file://{tree}@main", tmp_path / "cache")["warnings"])
+    answer = pack(run_module, form.format(tree), tmp_path / "cache")
+    assert answer["failed"] and "e.png and 2 more are only pointers of Git LFS" in answer["msg"]
+    assert "run git lfs pull in" in answer["msg"].lower() and "flask_gunicorn_nginx_exclude" in answer["msg"]
+    assert not pack(run_module, form.format(tree), tmp_path / "cache", exclude=["*.png"]).get("failed")
+
+
+@pytest.fixture
+def submodules(tree: Path, tmp_path: Path, git_repository: Callable[..., str]) -> Callable[..., str]:
+    """Return a git command in a repository with a submodule, lib/theme, that is checked out."""
+    other = tmp_path / "theme"
+    other.mkdir()
+    allow = ("-c", "protocol.file.allow=always")
+    for words in (["init", "-q", str(other)], ["-C", str(other), "commit", "-q", "--allow-empty", "-m", "one"]):
+        git_repository(*words)
+    (other / "theme.py").write_text("x")
+    git_repository("-C", str(other), "add", ".")
+    git_repository("-C", str(other), "commit", "-qm", "two")
+    git_repository(*allow, "submodule", "--quiet", "add", str(other), "lib/theme")
+    git_repository("commit", "-qm", "two")
+    return git_repository
+
+
+def test_a_submodule_that_is_not_there_is_named_with_the_way_to_it(
+    run_module: RunModule, tree: Path, tmp_path: Path, submodules: Callable[..., str]
+) -> None:
+    answer = pack(run_module, tree, tmp_path / "cache")
+    assert not answer.get("failed"), "it is checked out"
+    assert {"lib/theme/theme.py", "lib/theme"} <= set(contents(answer["path"]))
+    url = f"git+file://{tree}@main"
+    revision = pack(run_module, url, tmp_path / "cache")["msg"]
+    assert "lib/theme is a submodule that is not there" in revision and "--recurse-submodules" in revision
+    assert "theme is a submodule" in pack(run_module, f"{url}#subdirectory=lib", tmp_path / "cache")["msg"]
+    submodules("submodule", "--quiet", "deinit", "--all", "--force")
+    for directory, name in ((tree, "lib/theme"), (tree / "lib", "theme")):
+        said = pack(run_module, directory, tmp_path / "cache")["msg"]
+        assert f"{name} is a submodule that is not there. Run git submodule update" in said
+    for source in (str(tree), url):
+        assert not pack(run_module, source, tmp_path / "cache", exclude=["/lib"]).get("failed")
+    assert not pack(run_module, f"{url}#subdirectory=static", tmp_path / "cache").get("failed")
+
+
+@pytest.mark.parametrize("form", ["{}", "git+file://{}@main"])
+def test_an_env_file_that_stays_out_is_told_once_with_where_its_values_go(
+    run_module: RunModule, tree: Path, tmp_path: Path, git_repository: Callable[..., str], form: str
+) -> None:
+    assert "warnings" not in pack(run_module, form.format(tree), tmp_path / "cache")
+    (tree / ".env").write_text("SECRET_KEY=x\n")
+    git_repository("add", "-f", ".env")
+    git_repository("commit", "-qm", "two")
+    answer = pack(run_module, form.format(tree), tmp_path / "cache")
+    assert ".env" not in contents(answer["path"])
+    (warning,) = answer["warnings"]
+    assert "flask_gunicorn_nginx_env" in str(warning) and "ansible-vault" in str(warning)
+    assert "warnings" not in pack(run_module, form.format(tree), tmp_path / "cache", exclude=[".env"])
+
+
+def test_head_is_that_of_the_repository_whatever_its_branch_is_called(
+    run_module: RunModule, tree: Path, tmp_path: Path, git_repository: Callable[..., str]
+) -> None:
+    cache, url = tmp_path / "cache", f"git+file://{tree}"
+    for branch in ("trunk", "master"):
+        git_repository("checkout", "-qb", branch)
+        git_repository("commit", "-q", "--allow-empty", "-m", branch)
+        assert pack(run_module, f"{url}@HEAD", cache)["revision"] == git_repository("rev-parse", "HEAD")
+    git_repository("checkout", "-q", "--detach")
+    git_repository("commit", "-q", "--allow-empty", "-m", "on no branch")
+    head = git_repository("rev-parse", "HEAD")
+    assert pack(run_module, f"{url}@HEAD", cache)["revision"] == head
+    assert pack(run_module, f"{url}@{head[:9]}", cache)["revision"] == head, "a short hash"
+    assert pack(run_module, f"{url}@trunk", cache)["revision"] == git_repository("rev-parse", "trunk")
+
+
+def test_a_shallow_checkout_of_a_ci_can_be_packed(
+    run_module: RunModule, tree: Path, tmp_path: Path, git_repository: Callable[..., str]
+) -> None:
+    git_repository("commit", "-q", "--allow-empty", "-m", "two")
+    git_repository("clone", "-q", "--depth", "1", f"file://{tree}", str(tmp_path / "shallow"))
+    answer = pack(run_module, f"git+file://{tmp_path / 'shallow'}@HEAD", tmp_path / "cache")
+    assert answer["revision"] == git_repository("rev-parse", "HEAD")
 
 
 def test_the_gzip_header_holds_neither_time_nor_name(run_module: RunModule, tree: Path, tmp_path: Path) -> None:
