@@ -126,7 +126,7 @@ def test_a_revision_is_served_and_not_what_the_directory_holds_since(host: Any) 
 def test_what_serves_an_app_is_completed_and_patched_before_the_master_imports_it(host: Any) -> None:
     site = app(host, "revision")
     packages = site.root(f"ls /srv/revision/releases/{site.current}/venv/lib/python3*/site-packages")
-    assert "gunicorn-23.0.0.dist-info" in packages and "gevent-" in packages
+    assert "gunicorn-" in packages and "gevent-" in packages
     assert site.get("/tls").body == "gevent.ssl" * 2
 
 
