@@ -336,7 +336,7 @@ WALLS = (
         r"WORKER TIMEOUT",
         always,
         "a worker that did nothing else for 30 s was ended: something blocked gevent, as multiprocessing.Pool does",
-        "none",
+        "threads serve fewer clients at once; with more time a worker that hangs does so longer",
         opens="concurrent.futures.ProcessPoolExecutor, which works, in place of multiprocessing.Pool; for what blocks"
         " flask_gunicorn_nginx_settings: {{worker_class: gthread}}; for what is slow {{timeout: 120}} there",
     ),
