@@ -300,7 +300,8 @@ def test_what_others_do_in_the_play_is_told_too(run: Run) -> None:
     lines = without_seconds(run(OTHERS))
     said = "\n".join(lines)
     assert "  extras | Ask who is there 4 hosts failed, ignored" in lines
-    assert "4 hosts:\nnon-zero return code (ignored)\nnobody" in said
+    # in the words of either Ansible
+    assert re.search(r"4 hosts:\n.*non-zero return code\.? \(ignored\)\nnobody", said), said
     assert "4 hosts: The mirror is down. (taken care of by a rescue)" in said
     assert "4 hosts:\ntwo\nlines" in said and said.count("lines") == 1
     assert all(f"web{number}: I am web{number}" in lines for number in (1, 2, 3, 4))
@@ -310,7 +311,7 @@ def test_what_others_do_in_the_play_is_told_too(run: Run) -> None:
     assert "web3: (item=bad) Assertion failed" in lines and "assertion: item != 'bad'" in lines
     assert "(item=good)" not in said
     assert "web2: failed" in lines and "web4: failed" in lines
-    assert "web1 -> web2: it failed, and says nothing" in lines
+    assert "web1 -> web2: it failed, and says nothing" in lines or "web1 -> web2: Unknown error." in lines
 
 
 def test_of_several_apps_each_has_its_name_and_a_host_that_cannot_be_reached_has_why(run: Run) -> None:
