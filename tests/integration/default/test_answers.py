@@ -47,6 +47,16 @@ def test_a_page_that_is_not_there_is_the_apps_own_404(site: Site) -> None:
     assert (answer.status, answer.release) == (404, site.current)
 
 
+def test_a_challenge_is_answered_from_the_webroot(site: Site) -> None:
+    """Whoever fetches the first certificate needs no TLS for that."""
+    place = "/var/www/html/.well-known/acme-challenge"
+    site.root(f"mkdir -p {place} && printf answer > {place}/token")
+    answer = site.get("/.well-known/acme-challenge/token")
+    site.root("rm -r /var/www/html/.well-known")
+    assert (answer.status, answer.body, answer.release) == (200, "answer", None)
+    assert site.get("/.well-known/acme-challenge/token").release is None
+
+
 def test_any_name_is_answered_by_the_default_server(site: Site) -> None:
     assert site.get("/", host="whatever.example").body == "Hello Flask!"
 
