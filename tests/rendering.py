@@ -37,6 +37,10 @@ SCENARIOS: dict[str, dict[str, Any]] = {
     "a dash in the name": {"name": "a-b", "port": 5001, "server_names": ["a-b.test"], "trusted_proxies": ["10.1.2.3"]},
     "TLS": {"server_names": ["example.com"], "tls": TLS},
     "TLS for all": {"default_server": True, "tls": {**TLS, "hsts_max_age": 300}, "static": {"dir": ""}},
+    "a certificate of a directory": {
+        "server_names": ["example.com"],
+        "tls": {"acme": {"email": "ops@example.com", "names": ["mail.example.com"]}},
+    },
     "mounted below a path": {"default_server": True, "url_prefix": "/api"},
     "routes with the path": {
         "default_server": True,

@@ -38,6 +38,7 @@ TAKES: dict[str, set[str]] = {
     "drain": {"seconds"},
     "undrain": set(),
     "maintenance": {"mode", "page", "src"},
+    "certificate": {"temporary"},
     "lock": {"holder"},
     "unlock": {"holder", "force", "keep"},
 }
@@ -52,6 +53,7 @@ SPEC: dict[str, Json] = {
     "try": {"type": "str", "choices": ["import", "health"]},
     "holder": {"type": "str"},
     "force": {"type": "bool", "default": False},
+    "temporary": {"type": "bool", "default": False},
     "keep": {"type": "int"},
     "seconds": {"type": "int"},
     "mode": {"type": "str", "choices": ["on", "off"]},
@@ -159,7 +161,7 @@ def arguments(params: Json, dry_run: bool) -> list[str]:
     for name in ("keep", "seconds", "page", "max_errors", "max_slower", "min_requests"):
         if params[name] is not None:
             given += [f"--{name.replace('_', '-')}", str(params[name])]
-    given += [f"--{name}" for name in ("purge", "force", "drift") if params[name]]
+    given += [f"--{name}" for name in ("purge", "force", "drift", "temporary") if params[name]]
     if params["holder"]:
         given += ["--holder", params["holder"]]
     if params["sha256"]:
@@ -203,6 +205,7 @@ def without_flaskctl(params: Json, dry_run: bool) -> Json:
         "staged": False,
         "tried": False,
         "verified": False,
+        "certificate": "",
         "lease": None,
         "repairs": [],
         "releases": [],

@@ -19,6 +19,11 @@ SITE = {
     "shared": {"type": "list", "elements": "str", "required": True},
     "paths": {"type": "dict", "required": True},
 }
+PAIR = {
+    "path": {"type": "str", "required": True},
+    "key": {"type": "str", "required": True},
+    "names": {"type": "list", "elements": "str", "required": True},
+}
 SANDBOX = {
     "path": {"type": "str", "required": True},
     "content": {"type": "str", "required": True},
@@ -41,13 +46,14 @@ class ActionModule(WarningAction):  # type: ignore[misc]
             "nginx_sandbox",
             "nginx_site",
         ),
-        *("ownership", "port_holders"),
+        *("ownership", "port_holders", "tls_pair"),
     )
     SPEC = {
         **dict.fromkeys(("packages", "users", "services", "schedules", "paths", "directories", "edits"), NAMES),
         **dict.fromkeys(("app", "claim", "current", "launcher", "tree", "units"), {"type": "str", "default": ""}),
         "port": {"type": "int", "default": 0},
         "nginx_site": {"type": "dict", "options": SITE},
+        "certificate": {"type": "dict", "options": PAIR},
         "nginx_sandbox": {"type": "dict", "options": SANDBOX},
     }
 

@@ -52,7 +52,7 @@ ROLE = "flask_gunicorn_nginx"
 OWN = f"{Path(__file__).resolve().parents[2] / 'roles'}{os.sep}"  # a place there tells a user nothing
 # The task files of the role that a person would name; a task of the others goes on with the phase that runs.
 PHASES = (
-    *("preflight", "package", "install", "stage", "migrate", "switch", "bake", "revert"),
+    *("preflight", "package", "install", "stage", "migrate", "switch", "certificate", "bake", "revert"),
     *("rollback", "restart", "remove", "status", "upgrade_os"),
 )
 ENDS_A_PHASE = ("batch", "unlock", "report")  # each batch has a line of its own; these have none

@@ -41,12 +41,13 @@ options:
       - After V(drain) the readiness path answers 503 until V(undrain), so that a load balancer sends no more requests,
         while the app serves those that come. V(maintenance) has nginx answer for the app.
       - V(restart) gives the current release fresh processes, and no request waits.
+      - V(certificate) fetches a certificate where one is due, checks it, and has nginx take it.
       - V(lock) acquires the rollout lock of the app for O(holder), so that no other rollout can begin there, and
         V(unlock) ends it.
     type: str
     required: true
     choices: [status, stage, activate, rollback, verify, prune, remove, lock, unlock, bake, drain, undrain,
-      maintenance, restart]
+      maintenance, certificate, restart]
   release:
     description:
       - The id of a release, or the beginning of it. Required with O(command=activate); O(command=rollback) without it
@@ -93,6 +94,11 @@ options:
   force:
     description:
       - With O(command=unlock), end the lock of whatever rollout has it.
+    type: bool
+    default: false
+  temporary:
+    description:
+      - With O(command=certificate), fetch none. A site that has none gets one to start with.
     type: bool
     default: false
   seconds:

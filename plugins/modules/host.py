@@ -133,6 +133,28 @@ options:
           - Where a site can be. C(available) with a link from C(enabled), or C(alone).
         type: dict
         required: true
+  certificate:
+    description:
+      - A certificate and its key that a site has, or is to have. Where they are not fit, RV(nginx_site) says why, or,
+        of those that the site has already, a warning.
+    type: dict
+    suboptions:
+      path:
+        description:
+          - The file of the certificate and those that signed it; nothing is looked at where this is empty.
+        type: str
+        required: true
+      key:
+        description:
+          - The file of the key.
+        type: str
+        required: true
+      names:
+        description:
+          - The host names that it has to be for.
+        type: list
+        elements: str
+        required: true
   edits:
     description:
       - Files of others in which the role changes lines.
@@ -316,6 +338,7 @@ import os
 import pwd
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -331,10 +354,11 @@ from ansible_collections.flaskfleet.web.plugins.module_utils.host_facts import (
     versions,
 )
 from ansible_collections.flaskfleet.web.plugins.module_utils.nginx_config import directives
-from ansible_collections.flaskfleet.web.plugins.module_utils.nginx_sandbox import Done, configuration, judge
+from ansible_collections.flaskfleet.web.plugins.module_utils.nginx_sandbox import Done, configuration, judge, run
 from ansible_collections.flaskfleet.web.plugins.module_utils.nginx_site import decide
 from ansible_collections.flaskfleet.web.plugins.module_utils.ownership import foreign, recorded
 from ansible_collections.flaskfleet.web.plugins.module_utils.port_holders import holders
+from ansible_collections.flaskfleet.web.plugins.module_utils.tls_pair import of_site
 
 OS_RELEASE = "/etc/os-release"
 ROOTS_PATH = ":/usr/sbin:/sbin"  # su leaves a PATH without it
@@ -407,6 +431,10 @@ def answer(params: dict[str, Any], check: bool) -> dict[str, Any]:
     dump = configuration(built)
     dropin, warnings = judge(params["nginx_sandbox"], built, dump, check)
     site, held = site_and_ports(params, built, dump, units.get(NGINX, {}).get("active", False))
+    unfit, worn = of_site(params["certificate"], read(params["claim"]), time.time(), run)
+    if site:
+        site["problems"] += unfit
+    warnings += worn
     warnings += [f"nginx says: {line}. Another site has the name too." for line in site.get("said", [])]
     have = installed(ask(query), bool(versions(built)["nginx"]) and NGINX in loaded(shown))
     app = [params[name] for name in ("app", "claim")]

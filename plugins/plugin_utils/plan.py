@@ -83,7 +83,8 @@ def site_stays(known: Known) -> bool:
 
 def up_to_date(known: Known) -> bool:
     """Tell whether there is nothing to switch: the release serves, through the site as it is to be."""
-    return site_stays(known) and bool(known["staged"].get("verified"))
+    due = known["staged"].get("certificate") in FETCHED
+    return site_stays(known) and bool(known["staged"].get("verified")) and not due
 
 
 def is_new(known: Known, goal: str) -> bool:
@@ -91,23 +92,29 @@ def is_new(known: Known, goal: str) -> bool:
     return goal == "activate" and known["staged"].get("id") != known["staged"].get("current")
 
 
+# what flaskctl says of a certificate, where its command `certificate` has something to do, and where `prune` has
+FETCHED, UNUSED = ("due", "new"), "unused"
+
+
 def turn(known: Known, goal: str, canary: bool, check: bool, migrates: bool) -> Json:
     """Return what a host does in its turn.
 
     The site comes before the release: flaskctl asks through nginx, and it asks as the new site is asked. A rollback has
     the hooks around a batch; what is of a release goes with a new one. A migration comes last, for a hook may be what
-    saves the database; where it fails, the host does not switch.
+    saves the database; where it fails, the host does not switch. A certificate is fetched when the site stands, for the
+    directory looks at it, and before a load balancer takes the host in again.
     """
     new = is_new(known, goal)
     release = [*(["pre_release"] if new else []), *(["migrate"] if new and migrates and not check else [])]
     site = goal == "activate" and not site_stays(known)
+    fetched = ["certificate"] if known["staged"].get("certificate") in FETCHED else []
     # what check mode did not stage, flaskctl could not find
     there = goal == "rollback" or known["staged"].get("staged") or not check
     return {
         "before": ["before_batch", *(["proxy"] if site else []), *release],
         "do": goal if there else "",
         "release": known["staged"].get("id"),
-        "after": [*(["post_release"] if new else []), "after_batch", *(["bake"] if canary else [])],
+        "after": [*fetched, *(["post_release"] if new else []), "after_batch", *(["bake"] if canary else [])],
         "canary": canary,
     }
 
@@ -183,7 +190,8 @@ def plan(
     def of(host: str) -> Json:
         found, new = known[host], is_new(known[host], goal)
         canary = host in watched and new and found["staged"].get("current") is not None
-        too_many = len(found["staged"].get("releases", [])) > keep
+        unused = found["staged"].get("certificate") == UNUSED
+        too_many = len(found["staged"].get("releases", [])) > keep or unused
         return {
             # for all, from the first host. Where that has the release, it was migrated for by the run that was cut
             "migrate": migrates and not own_databases and new and not stop and not check and host == active[0],

@@ -98,20 +98,56 @@ def host_file(value: Any) -> Problems:
         yield f"is {shown(value)}. It must be an absolute path on the host, of letters, digits and ._~@:+,=/- only."
 
 
+def key_type(value: Any) -> Problems:
+    """Accept a kind of key that certbot makes."""
+    if value not in ("ecdsa", "rsa"):
+        yield f"is {shown(value)}. It must be ecdsa or rsa."
+
+
+def host_file_or_none(value: Any) -> Problems:
+    """Accept a path on the host, or an empty text."""
+    if value != "":
+        yield from host_file(value)
+
+
+ACME = a_record(
+    options("tls", "acme"),
+    "{email: ops@example.com}",
+    email=a_text(r"[^@\s,]+@[^@\s,]+", "one mail address, such as ops@example.com"),
+    directory=a_text(r"|https?://[^\s\"'\\%]+", "the URL of a directory, such as https://acme.example.com/directory"),
+    ca_bundle=host_file_or_none,
+    key_type=key_type,
+    names=server_names,
+    dns_hook=host_file_or_none,
+)
+
+
+def acme(value: Any) -> Problems:
+    """Accept what certbot needs to know; the directory wants a mail address."""
+    if isinstance(value, Mapping) and not value.get("email"):
+        yield "has no email. Set it to the mail address of the account, such as ops@example.com."
+        value = {key: held for key, held in value.items() if key != "email"}
+    yield from ACME(value)
+
+
 TLS = a_record(
     options("tls"),
     "{certificate: /etc/ssl/hello.pem, key: /etc/ssl/private/hello.key}",
     certificate=host_file,
     key=host_file,
+    acme=acme,
     hsts_max_age=a_number(0, None, "It is a number of seconds, such as 63072000."),
 )
 
 
 def tls(value: Any) -> Problems:
-    """Accept certificate and key, both or neither."""
-    needed = ("certificate", "key") if isinstance(value, Mapping) and value else ()
+    """Accept certificate and key, both or neither, or what a directory is asked with."""
+    fetched = isinstance(value, Mapping) and "acme" in value
+    needed = ("certificate", "key") if isinstance(value, Mapping) and value and not fetched else ()
     unset = [key for key in needed if value.get(key) in (None, "")]
     yield from (f"has no {key}. Set certificate and key, or neither for plain HTTP." for key in unset)
+    if fetched and (value.get("certificate") or value.get("key")):
+        yield "has acme, and certificate or key too. Set acme to have one fetched, or the two files, not both."
     yield from TLS({key: held for key, held in value.items() if key not in unset} if unset else value)
 
 

@@ -51,6 +51,26 @@ def python_in_a_home(get: Callable[[str], Any]) -> Iterator[str]:
         )
 
 
+def certificate_names(get: Callable[[str], Any]) -> Iterator[str]:
+    """Yield what a directory would not give a certificate for."""
+    tls = get("tls")
+    acme = tls.get("acme") if isinstance(tls, Mapping) else None
+    if not isinstance(acme, Mapping):
+        return
+    names = [str(name) for held in (get("server_names"), acme.get("names")) for name in held or []]
+    if not get("server_names"):
+        yield (
+            f"{PREFIX}tls has acme, and {PREFIX}server_names is empty: a certificate is for host names. Set it to those"
+            " of the app."
+        )
+    wild = [name for name in names if name.startswith("*.")]
+    if wild and not acme.get("dns_hook"):
+        yield (
+            f"{PREFIX}tls has acme, and {wild[0]} is a wildcard, which a directory gives a certificate for only"
+            " where DNS proves it: set dns_hook in acme, or name each host."
+        )
+
+
 def relations(get: Callable[[str], Any], has: Callable[[str], bool]) -> Iterator[str]:
     """Yield what is wrong between variables that are each right: `get` returns a value, None when it is not there."""
     if not get("source"):
@@ -67,6 +87,7 @@ def relations(get: Callable[[str], Any], has: Callable[[str], bool]) -> Iterator
         )
     yield from public_url(get)
     yield from python_in_a_home(get)
+    yield from certificate_names(get)
     ready = ready_path(get)
     if get("health_path") and get("health_path") == ready:
         yield (

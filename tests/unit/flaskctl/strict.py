@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 ID = r"[0-9a-f]{12}"
 UNIT = re.compile(
-    r"nginx\.service|(?P<app>[a-z][a-z0-9-]{0,30})(?:"
+    r"nginx\.service|certbot\.(?:service|timer)|(?P<app>[a-z][a-z0-9-]{0,30})(?:"
     rf"\.socket|\.service|@{ID}\.service|\.[a-z][a-z0-9-]*@{ID}\.(?:service|timer)"
     rf"|\.(?:try|twin)-{ID}\.service|-run-\d+(?:\.service)?)\Z"
 )
@@ -25,6 +25,7 @@ SYSTEMCTL = {
     "daemon-reload": (set(), None),
     "disable": (set(), UNIT),
     "enable": (set(), UNIT),
+    "reload": (set(), UNIT),
     "reset-failed": (set(), (UNIT, RESET_PATTERN)),
     "restart": (set(), UNIT),
     "show": ({"--property"}, (UNIT, PATTERN)),
@@ -53,6 +54,19 @@ JOURNALCTL = (
     *(r"--no-pager", r"-q", r"-o (?:cat|short-unix)", r"--since=@\d+\.\d{6}", r"_SYSTEMD_UNIT=\S+", r"-u \S+"),
     *(r"--lines=\d+", r"--unit=\S+", r"--output=short-iso", r"--follow", r"--sync"),
     *(r"-o json", r"-b", r"MESSAGE_ID=[0-9a-f]{32}", r"UNIT=\S+", r"_PID=1", r"\+"),
+)
+OPENSSL = (
+    *(r"version", r"verify", r"pkey -pubout -passin pass:", r"x509 -noout -enddate -in \S+"),
+    *(r"x509 -noout -subject -issuer -dates -text", r"x509 -noout -pubkey", r"x509 -noout -checkhost \S+"),
+    r"req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -sha256 -days \d+ -subj /CN=temporary"
+    r" -addext subjectAltName=DNS:\S+ -keyout /dev/stdout",
+)
+CERTBOT = (
+    r"delete --non-interactive --cert-name flaskfleet-\S+",
+    r"certonly --non-interactive --agree-tos --no-eff-email --email \S+ --cert-name flaskfleet-\S+"
+    r" --key-type (?:ecdsa|rsa)(?: --server \S+)? --force-renewal --renew-with-new-domains"
+    r" --deploy-hook /usr/local/bin/flaskctl \S+ certificate(?: --webroot --webroot-path /var/www/html"
+    r"| --manual --preferred-challenges dns --manual-auth-hook \S+ --manual-cleanup-hook \S+)(?: --domain \S+)+",
 )
 PIP = (
     *(r"install(?: --require-hashes)?(?: --no-deps)? -r \S+", r"install \S+", r"uninstall -y(?: \S+)*", r"check"),
@@ -155,6 +169,16 @@ def exactly(*form: str) -> Callable[[Sequence[str], int], None]:
     return checks
 
 
+def one_of(forms: Sequence[str]) -> Callable[[Sequence[str], int], None]:
+    """Return a check for some forms of a call, each a regular expression of the words after the program."""
+
+    def checks(argv: Sequence[str], systemd: int) -> None:
+        if not any(re.fullmatch(form, " ".join(argv[1:])) for form in forms):
+            refuse(argv, "unrecognized option")
+
+    return checks
+
+
 def systemd_analyze(argv: Sequence[str], systemd: int) -> None:
     files = argv[3:]
     verifies = list(argv[1:3]) == ["verify", "--man=no"] and files
@@ -170,7 +194,8 @@ CHECKS: Mapping[str, Callable[[Sequence[str], int], None]] = {
     "venv": exactly(r"\S+", "-m", "venv", r"/\S+"),
     "systemd-analyze": systemd_analyze,
     "userdel": exactly("userdel", "[a-z][a-z0-9-]*"),
-    "nginx": exactly("nginx", "-T"),
+    "nginx": exactly("nginx", "-[tT]"),
     "ss": exactly("ss", "-Hltnp", r"sport = :\d+"),
-    "openssl": exactly("openssl", "x509", "-noout", "-enddate", "-in", r"\S+"),
+    "openssl": one_of(OPENSSL),
+    "certbot": one_of(CERTBOT),
 }

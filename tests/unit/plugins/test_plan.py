@@ -511,3 +511,21 @@ def test_a_host_on_which_something_was_only_put_right_is_told_so_and_keeps_it() 
 def test_a_host_that_lacks_a_unit_has_a_turn() -> None:
     found = planned({"web1": host(contact=RUNS, installed=STAYS, staged={**SERVES, "verified": False})})
     assert found["batches"] == [["web1"]] and each(found, "do") == {"web1": "activate"}
+
+
+@pytest.mark.parametrize("standing", ["due", "new"])
+def test_a_certificate_is_fetched_before_the_host_is_taken_in_again(standing: str) -> None:
+    settled = host(contact=RUNS, installed=STAYS, staged={**SERVES, "certificate": standing})
+    found = planned({"web1": settled, "web2": READY})
+    assert found["batches"] == [["web1", "web2"]]
+    assert each(found, "do", "after")["web1"] == {"do": "activate", "after": ["certificate", "after_batch"]}
+    first = planned({"web1": host(contact=RUNS, installed=NEW_SITE, staged={**FIRST, "certificate": standing})})
+    assert each(first, "after")["web1"] == ["certificate", "post_release", "after_batch"]
+
+
+def test_a_certificate_that_nothing_uses_goes_at_the_end() -> None:
+    settled = host(contact=RUNS, installed=STAYS, staged={**SERVES, "certificate": "unused"})
+    found = planned({"web1": settled})
+    assert found["batches"] == [] and each(found, "prune", "unlock")["web1"] == {"prune": True, "unlock": True}
+    failed = planned({"web1": {**settled, **host(failed=FAILED)}})
+    assert not each(failed, "prune")["web1"], "the site may have to go back"

@@ -24,6 +24,9 @@ HELLO = Layout(Path, "hello")
         ("paths.current", HELLO.base / "current"),
         ("paths.settings", HELLO.settings_file),
         ("paths.units", HELLO.units_dir / "hello"),
+        ("paths.certificate", HELLO.certificate_file),
+        ("paths.authorities", layout.AUTHORITIES),
+        ("paths.webroot", layout.WEBROOT),
         ("paths.site_link", HELLO.site_path({})),
     ],
 )

@@ -131,13 +131,22 @@ def test_on_a_host_that_could_not_be_asked_the_newest_is_assumed() -> None:
     assert "ssl_ecdh_curve X25519MLKEM768:X25519:prime256v1:secp384r1;" in text
 
 
-@pytest.mark.parametrize("values", [{"default_server": True}, NAMED_TLS, {"default_server": True, "url_prefix": "/api"}])
+@pytest.mark.parametrize(
+    "values", [{"default_server": True}, NAMED_TLS, {"default_server": True, "url_prefix": "/api"}]
+)
 def test_challenges_of_a_directory_are_answered_from_the_webroot_on_the_http_port(values: dict[str, Any]) -> None:
     """Without TLS too, or nobody could fetch the first certificate."""
     plain, *secure = servers(site(values))
     found = re.search(r"location \^~ /\.well-known/acme-challenge/ \{([^}]*)\}", plain)
     assert found and "root /var/www/html;" in found[1] and "try_files $uri =404;" in found[1]
     assert not any("acme-challenge" in server for server in secure)
+
+
+def test_a_further_name_of_the_certificate_has_its_challenges_answered_and_nothing_else() -> None:
+    plain, secure = servers(site(SCENARIOS["a certificate of a directory"]))
+    assert "server_name example.com mail.example.com;" in plain and "server_name example.com;" in secure
+    both = "/var/lib/flaskfleet/tls/hello.pem;"
+    assert f"ssl_certificate {both}" in secure and f"ssl_certificate_key {both}" in secure
 
 
 def test_with_tls_the_http_port_only_redirects_and_serves_certificate_challenges() -> None:

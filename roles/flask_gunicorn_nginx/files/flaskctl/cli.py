@@ -16,6 +16,7 @@ from flaskctl import Json
 from flaskctl.activate import activate, rollback
 from flaskctl.app import App, apps
 from flaskctl.bake import bake
+from flaskctl.certificate import certificate
 from flaskctl.complete import complete
 from flaskctl.diagnosis import explain
 from flaskctl.doctor import doctor
@@ -77,6 +78,7 @@ def carry_out(options: argparse.Namespace, app: App, stdin: IO[str]) -> Json:
         "drain": lambda: drain(app, options.seconds),
         "undrain": lambda: undrain(app),
         "maintenance": lambda: maintenance(app, options.mode, text_of(options.page, stdin)),
+        "certificate": lambda: certificate(app, options.temporary),
         "prune": lambda: prune(app, options.keep),
         "logs": lambda: logs(app, options.follow, options.lines, options.json, options.process),
         "run": lambda: run_command(app, options.words, options.release, tty, options.json),

@@ -364,6 +364,23 @@ class Host:
         finally:
             connection.close()
 
+    def peer_certificates(self, address: Mapping[str, Any]) -> set[str]:
+        """Return the SHA-256 of the certificate that is shown at each of this machine's addresses, as verify asks."""
+        import hashlib
+        import socket
+        import ssl
+
+        found = set()
+        for at in self.own_addresses() if address.get("scheme") == "https" else ():
+            context = ssl.create_default_context()
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+            name = str(address["host"]).partition(":")[0]
+            with contextlib.suppress(OSError):
+                plain = socket.create_connection((at, int(address["port"])), 5)
+                with plain, context.wrap_socket(plain, server_hostname=name) as shown:
+                    found.add(hashlib.sha256(shown.getpeercert(True) or b"").hexdigest())
+        return found
+
     def checkpoint(self, name: str) -> None:
         """Be killed, or hang, where a test wants it; only where root made /run/flaskctl/allow-fault-injection."""
         assert name in CHECKPOINTS, name

@@ -22,6 +22,12 @@ RECORD_LOCK = "/run/flaskfleet/config_files.lock"
 TIMER_STAMPS = "/var/lib/systemd/timers"  # systemd's own: when each timer that is Persistent= ran last
 UNITS = "/etc/systemd/system"
 PASSING_UNITS = "/run/systemd/system"  # gone with a reboot
+WEBROOT = "/var/www/html"  # where certbot answers challenges, and nginx looks for them
+TLS = "/var/lib/flaskfleet/tls"  # certificates of directories: a file for each app, the key in it
+AUTHORITIES = (
+    "/var/lib/flaskfleet/authorities.pem"  # what certbot trusts, where a directory has an authority of its own
+)
+LETSENCRYPT = "/etc/letsencrypt"  # certbot's
 FAULT_INJECTION = "/run/flaskctl/allow-fault-injection"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -54,6 +60,12 @@ class Layout:
         self.units_dir, self.passing_units_dir = at(UNITS), at(PASSING_UNITS)
         self.nginx_logs_dir = at("/var/log/nginx")
         self.access_logs = tuple(self.nginx_logs_dir / f"{name}.access.log{end}" for end in ("", ".1"))
+        self.certificate_file, self.request_file = at(f"{TLS}/{name}.pem"), at(f"{TLS}/{name}.json")
+        self.certificate_lock_file = at(f"/run/flaskctl/{name}.certificate.lock")
+        self.authorities_file = at(AUTHORITIES)
+        lineage = f"flaskfleet-{name}"  # certbot's word for a certificate and those that came before it
+        self.lineage_dir = at(f"{LETSENCRYPT}/live/{lineage}")
+        self.lineage_conf = at(f"{LETSENCRYPT}/renewal/{lineage}.conf")
         self.launcher, self.engines_dir = at(LAUNCHER), at(ENGINES)
         self.socket, self.service = f"{name}.socket", f"{name}.service"  # the service: what starts at boot
 

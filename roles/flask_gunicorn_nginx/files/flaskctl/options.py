@@ -124,6 +124,10 @@ def add_nginx_commands(add: Adder) -> None:
     drain = add("drain", "have the readiness path answer 503, for load balancers; go on serving")
     drain.add_argument("--seconds", metavar="N", type=int, default=0, help="wait so long for them to notice")
     add("undrain", "have the readiness path answer again what the app's health path does")
+    certificate = add("certificate", "fetch a certificate where one is due, check it, and have nginx take it")
+    certificate.add_argument(
+        "--temporary", action="store_true", help="none is fetched: a site that has none gets one to start with"
+    )
     maintenance = add("maintenance", "answer every path of the app with 503 and a page; its health path not")
     maintenance.add_argument("mode", choices=("on", "off"), help="on, until off, whatever happens to the host")
     maintenance.add_argument("--page", metavar="FILE", help="the page, HTML; default: a plain one")

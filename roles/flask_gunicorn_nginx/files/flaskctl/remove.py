@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from flaskctl import Json
 from flaskctl.app import App, apps
+from flaskctl.certificate import forget_certificate
 from flaskctl.engines import forget_engines
 from flaskctl.errors import Refused
 from flaskctl.files import erase, fingerprint, read_json, read_text
@@ -76,7 +77,8 @@ def plan_removal(app: App, record: Mapping[str, str], purge: bool) -> Removal:
 
 def remove_recorded(app: App, record: Mapping[str, str], purge: bool) -> Json:
     plan = plan_removal(app, record, purge)
-    changed = bool(plan.goes or app.host.up(*plan.stops) or plan.account)
+    certificate = forget_certificate(app)
+    changed = bool(plan.goes or app.host.up(*plan.stops) or plan.account or certificate)
     if changed and not app.dry:
         mounts = [point for path in plan.goes for point in app.host.mounts_below(path)]
         if mounts:
@@ -98,7 +100,7 @@ def remove_recorded(app: App, record: Mapping[str, str], purge: bool) -> Json:
         forget(app, plan.goes, plan.keeps)
         erase(app.build_lock_file)
         erase(app.lock_file)
-    removed = [recorded_name(app, path) for path in plan.goes]
+    removed = [*(recorded_name(app, path) for path in plan.goes), *certificate]
     return {"removed": removed, "left": plan.left, "changed": changed}
 
 

@@ -14,6 +14,7 @@ from flaskctl import Json
 from flaskctl.app import App
 from flaskctl.archive import unpack
 from flaskctl.build import build, check_directives, check_schedules
+from flaskctl.certificate import certificate_standing
 from flaskctl.damage import drop_ins, find_damage, sound_copy
 from flaskctl.diagnosis import explain
 from flaskctl.errors import Refused, Usage
@@ -40,7 +41,7 @@ def stage(
 
     `how`: start it too, on a socket of its own: "import" to see that it starts, "health" to ask its health path.
     """
-    app.settings()
+    settings = app.settings()
     if sha256 and not SHA256.match(sha256):
         raise Usage("--sha256 wants 64 hex digits")
     with contextlib.ExitStack() as stack:
@@ -67,6 +68,7 @@ def stage(
             if how and answer["staged"] and not app.dry:
                 answer["changed"] = try_out(app, release, config, how) or answer["changed"]
         answer["lease"] = read_json(app.rollout_file)
+        answer["certificate"] = certificate_standing(app, settings)
         answer["tried"] = bool(tried(app, release))
         answer["verified"] = release in answer["active"] and not answer["lacks"] and serves(app, release)
         return answer

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 
 from flaskctl import Json
 from flaskctl.app import App, apps
+from flaskctl.certificate import certificate_problems
 from flaskctl.damage import find_damage
 from flaskctl.errors import Refused
 from flaskctl.files import as_noted, read_json, read_text
@@ -79,6 +80,7 @@ def status(app: App, drift: bool = False) -> Json:
         *service_problems(app, state, answer),
         *unit_problems(app, state, answer, lacks),
         *(nginx_problems(app, units) if has_site(app, settings) else []),
+        *certificate_problems(app, settings, answer["certificate_days"]),
         *other_problems(app, answer),
     ]
     return {**answer, "msg": status_text(app, answer, {release.id: release for release in releases})}
@@ -146,7 +148,8 @@ def restart_pending(app: App, pids: Iterable[int]) -> list[str] | None:
 
 def certificate_days(app: App, settings: Json) -> int | None:
     path = settings.get("certificate")
-    if not path:
+    ours = bool(settings.get("acme"))  # with the key in it, which only root may read
+    if not path or (ours and not app.host.is_root()):
         return None
     done = app.host.run(["openssl", "x509", "-noout", "-enddate", "-in", str(app.at(path))])
     days = days_left(done.out, app.host.now())
@@ -272,6 +275,7 @@ def status_text(app: App, answer: Json, releases: Mapping[str, Release]) -> str:
     socket = answer["socket"]
     wanted = [unit for unit, shown in answer["units"].items() if shown["wanted"]]
     down = [unit for unit in wanted if answer["units"][unit]["state"] != "active"]
+    days = answer["certificate_days"]
     rows = [
         ("current", describe(answer["current"]) + (f", since {answer['since']}" if answer["since"] else "")),
         ("previous", describe(answer["previous"])),
@@ -285,6 +289,7 @@ def status_text(app: App, answer: Json, releases: Mapping[str, Release]) -> str:
             "units",
             f"{len(wanted) - len(down)} of {len(wanted)} run, with {sum(answer['processes'].values())} processes",
         ),
+        *([("certificate", f"{days} days left")] if days is not None else []),
         *([("busy", busy_message(app.name, answer["locked"]))] if answer["locked"] is not None else []),
         *([("rollout", lock_text(app.name, answer["lease"], app.host.now()))] if answer["lease"] else []),
         *(("problem", problem) for problem in answer["problems"]),
