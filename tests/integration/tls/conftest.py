@@ -18,7 +18,7 @@ Users = Callable[[], contextlib.AbstractContextManager[None]]
 # Each of them now over a new connection, now over the one before, until the file goes. A connection that nginx closed
 # while nothing was asked over it is no failure: a browser asks over a new one, and so do they.
 USERS = """
-import http.client, json, os, ssl, sys, threading
+import http.client, json, os, ssl, sys, threading, time
 name, out = sys.argv[1:]
 context = ssl.create_default_context(); context.check_hostname = False; context.verify_mode = ssl.CERT_NONE
 open(out, "w").close()
@@ -44,6 +44,7 @@ def user(number):
         except Exception as error:
             failed.append(repr(error)); connection = None
         asked.append(1)
+        time.sleep(0.02)
 threads = [threading.Thread(target=user, args=(number,)) for number in range(3)]
 [thread.start() for thread in threads]; [thread.join() for thread in threads]
 json.dump({"asked": len(asked), "failed": failed}, open(out + ".json", "w"))

@@ -37,7 +37,7 @@ def shown(site: Site, file: str = PEM) -> str:
 
 def certbot_runs(site: Site) -> int:
     """Return how often certbot was called: each call begins a log."""
-    return int(site.root("ls /var/log/letsencrypt | grep -c letsencrypt.log"))
+    return int(site.root("find /var/log/letsencrypt -name 'letsencrypt.log*' -size +0 | wc -l"))
 
 
 def put_pair(site: Site, pair: Signed, chain: str, key: str) -> None:

@@ -67,6 +67,18 @@ def test_what_it_cannot_use_is_said_with_the_name_of_the_file(
     assert found.replace("CN=An", "CN = An").startswith(fault), found
 
 
+def test_a_name_is_missing_whatever_the_exit_code_of_openssl(tmp_path: Path) -> None:
+    (tmp_path / "both.pem").write_text(GOOD.pem + ISSUER.pem + GOOD.key_pem())
+    both = str(tmp_path / "both.pem")
+    for code in (0, 1):
+
+        def of_version(argv: Sequence[str], text: str, code: int = code) -> tuple[int, str, str]:
+            _code, out, said = run(argv, text)
+            return (code if "NOT match" in out else _code), out, said
+
+        assert faults(both, both, ["a.test", "c.test"], NOW.timestamp(), of_version) == [f"{both} is not for c.test"]
+
+
 def test_an_issuer_that_has_ended_is_named(tmp_path: Path) -> None:
     old = sign("An old issuer", ROOT, (), -90, -1)
     (fault,) = judged(tmp_path, [sign("a.test", old, NAMES), old], "")[-1:]
