@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,16 +10,16 @@ from pathlib import Path
 from flaskctl import Json
 from flaskctl.acme import DUE, NEW, UNUSED, bundle, certbot_argv, complaint, request, standing
 from flaskctl.app import App, apps
-from flaskctl.errors import Busy, Refused
+from flaskctl.errors import Refused
 from flaskctl.files import erase, fingerprint, read_json, read_text, write, write_json
 from flaskctl.host import Host, stopped
 from flaskctl.layout import PATH, SETTINGS, WEBROOT
-from flaskctl.lock import try_lock
+from flaskctl.lock import LOCK_SECONDS, open_lock, wait_for_lock
 from flaskctl.nginx_config import directives
 from flaskctl.record import recorded, recorded_name
 from flaskctl.tls_pair import Run, certificates, faults, openssl
 
-LOCK_SECONDS, SHOWN_SECONDS = 60.0, 10.0
+SHOWN_SECONDS = 10.0  # how long nginx may take to show what it has read
 TEMPORARY_DAYS = 7
 SYSTEM_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
 PARTS = ("fullchain.pem", "privkey.pem")
@@ -67,16 +66,9 @@ def certificate_locked(app: App) -> Iterator[None]:
     if app.dry:
         yield
         return
-    app.certificate_lock_file.parent.mkdir(parents=True, exist_ok=True)
-    with open(app.certificate_lock_file, "a", encoding="utf-8") as file:
-        os.fchmod(file.fileno(), 0o600)
-        end = app.host.now() + LOCK_SECONDS
-        while not try_lock(file):
-            if app.host.now() >= end:
-                raise Busy(f"another one puts a certificate of {app.name} in place", remedy="run this again")
-            app.host.sleep(0.5)
+    with open_lock(app.certificate_lock_file) as file:
+        wait_for_lock(app, file, LOCK_SECONDS, f"another one puts a certificate of {app.name} in place")
         yield
-        fcntl.flock(file, fcntl.LOCK_UN)
 
 
 # what stands
