@@ -14,6 +14,7 @@ from tests.integration.asking import Site
 from tests.integration.tls.conftest import Deploy, Users
 from tests.pki import ISSUER, Signed, sign
 
+testinfra_hosts = ["ansible://flask_app"]  # and not the directory's
 PEM = "/var/lib/flaskfleet/tls/hello.pem"
 LIVE = "/etc/letsencrypt/live/flaskfleet-hello"
 CONF = "/etc/letsencrypt/renewal/flaskfleet-hello.conf"
