@@ -132,9 +132,14 @@ def test_a_neighbour_who_moves_in_later_takes_the_sandbox_off(site: Site, deploy
 @pytest.mark.usefixtures("alone")
 def test_a_certificate_of_the_app_counts_before_its_site_is_there(site: Site, deploy: Deploy) -> None:
     site.root(f"rm -f {ENABLED}/anna")
-    tls = {"certificate": "/root/emil.pem", "key": "/root/emil.key"}
+    site.root(
+        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=hello"
+        " -addext subjectAltName=DNS:hello.test -keyout /root/hello.key -out /root/hello.pem 2>&1"
+    )
+    tls = {"certificate": "/root/hello.pem", "key": "/root/hello.key"}
     said = warned(deploy("--tags", "always", tls=tls))
-    assert "/root/emil.pem could not be read (ssl_certificate in the site of this app)" in said
+    site.root("rm /root/hello.pem /root/hello.key")
+    assert "/root/hello.pem could not be read (ssl_certificate in the site of this app)" in said
 
 
 @pytest.mark.usefixtures("alone")
