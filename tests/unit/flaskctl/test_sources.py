@@ -58,7 +58,9 @@ def test_a_source_is_built_where_pip_would_and_it_is_needed(
 
 
 def key(tree: Path) -> str:
-    return str(flaskctl.venv_key("3.11", "x86_64", flaskctl.dependencies_of(tree, "requirements.txt"), flaskctl.Config()))
+    return str(
+        flaskctl.venv_key("3.11", "x86_64", flaskctl.dependencies_of(tree, "requirements.txt"), flaskctl.Config())
+    )
 
 
 @pytest.mark.parametrize("name", ["requirements/base.txt", "deps.in", "setup.py"])
