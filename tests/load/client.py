@@ -17,6 +17,7 @@ import array
 import asyncio
 import base64
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -24,7 +25,7 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 Part = bytes | float  # of an upload: bytes to send, or seconds to wait before the next
@@ -207,7 +208,8 @@ class Connection:
             name, colon, value = line.partition(b":")
             if not colon:
                 raise ValueError(f"{line!r} is no header")
-            found[name.decode("latin-1").lower()] = value.strip().decode("latin-1")
+            key, text = name.decode("latin-1").lower(), value.strip().decode("latin-1")
+            found[key] = f"{found[key]}\n{text}" if key == "set-cookie" and key in found else text
         return found
 
     async def chunks(self) -> bytes:
@@ -306,8 +308,12 @@ class Crowd:
             return random.uniform(0, 2) * sum(self.users.get(name, 0) for name in SHORT) / self.rate
         return 0.0 if kind in SHORT else random.uniform(0.1, 0.5)
 
+    def begin(self, kind: str) -> Callable[[Connection], Awaitable[Answer]]:
+        """A user comes: what it does each time it is its turn."""
+        return functools.partial(self.once, kind)
+
     async def user(self, kind: str) -> None:
-        connection: Connection | None = None
+        once, connection = self.begin(kind), None
         tally = self.report.kinds.setdefault(kind, Kind())
         await self.pause(random.uniform(0, self.arrival))
         while not self.stopping.is_set():
@@ -320,7 +326,7 @@ class Crowd:
                     connection = await asyncio.wait_for(
                         Connection.open(self.address, self.port, self.host), self.timeout
                     )
-                answer = await asyncio.wait_for(self.once(kind, connection), self.timeout)
+                answer = await asyncio.wait_for(once(connection), self.timeout)
             except Failed as error:
                 failure, answer = error, error.answer
             except TimeoutError:
@@ -499,11 +505,11 @@ async def answer_questions(crowd: Crowd, running: asyncio.Task[Report]) -> Repor
     return await running
 
 
-async def work(options: argparse.Namespace) -> Report:
+async def work(options: argparse.Namespace, make: Callable[..., Crowd]) -> Report:
     users = None
     if options.users:
         users = {name: int(count) for name, _, count in (word.partition("=") for word in options.users.split(","))}
-    crowd = Crowd(
+    crowd = make(
         options.address,
         options.port,
         options.host,
@@ -518,8 +524,8 @@ async def work(options: argparse.Namespace) -> Report:
     return await (answer_questions(crowd, running) if options.ask else running)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command line: exit code 1 when a request failed or none was sent."""
+def main(argv: Sequence[str] | None = None, make: Callable[..., Crowd] = Crowd) -> int:
+    """The command line, for a crowd of any kind: exit code 1 when a request failed or none was sent."""
     parser = argparse.ArgumentParser(description="Send requests of many kinds to the load app and count what fails.")
     parser.add_argument("address", help="IP address of the web server")
     parser.add_argument("--port", type=int, default=80)
@@ -533,7 +539,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     parser.add_argument("--ask", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
-    report: Any = asyncio.run(work(options))
+    report: Any = asyncio.run(work(options, make))
     print(report.as_json() if options.json or options.ask else report, flush=True)
     return 0 if report.requests and not report.failed else 1
 
