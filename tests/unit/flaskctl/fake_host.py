@@ -53,6 +53,8 @@ class FakeHost(Host):
         self.broken: dict[str, str] = {}
         self.die_at = ""
         self.pip_fails = ""
+        self.frozen = ""  # what pip freeze says
+        self.contradictions: list[str] = []  # what pip check finds, this time and the next
         self.accounts: dict[str, Any] = {}
         self.mounts: list[str] = []
         self.slow = False  # takes long to stop
@@ -193,6 +195,10 @@ class FakeHost(Host):
             self.compile(*argv[6:9:2], *argv[9:])
         if "pip" in argv and self.pip_fails and "install" in argv:
             return flaskctl.Done(1, "", self.pip_fails)
+        if argv[4:] == ["check"] and self.contradictions:
+            return flaskctl.Done(1, self.contradictions.pop(0))
+        if argv[4:5] == ["freeze"]:
+            return flaskctl.Done(0, self.frozen)
         if "--target" in argv:
             (Path(argv[argv.index("--target") + 1]) / "hellopkg").mkdir(parents=True)
         return flaskctl.Done(0)

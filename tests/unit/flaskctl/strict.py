@@ -71,6 +71,7 @@ CERTBOT = (
 PIP = (
     *(r"install(?: --require-hashes)?(?: --no-deps)? -r \S+", r"install \S+", r"uninstall -y(?: \S+)*", r"check"),
     r"install --no-deps --target \S+ \S+",
+    *(r"freeze --all", r"install -c \S+(?: [][\w.-]+)+"),
 )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from flaskctl import app
 
-from tests.unit.flaskctl.fake_host import FakeHost, base, call, flaskctl, links, note, snapshot
+from tests.unit.flaskctl.fake_host import FakeHost, Result, base, call, flaskctl, links, note, snapshot
 from tests.unit.flaskctl.given import PROCESSES, archive, config
 
 Stage = Callable[..., str]
@@ -307,6 +307,48 @@ def test_a_lock_with_hashes_is_enforced_and_the_servers_own_set_comes_without_de
     assert pip[1][:4] == ["install", "--require-hashes", "--no-deps", "-r"]
     assert pip[2] == ["check"]
     assert result.json["warnings"] == []
+
+
+UNFIT = "gevent 26.9.0 has requirement greenlet>=3.2.2, but you have greenlet 2.0.2."
+SERVER = "gunicorn==27 --hash=sha256:0\ngevent==26.9 --hash=sha256:0\ngreenlet==3.5 --hash=sha256:0\n"
+
+
+def stage_unfit(host: FakeHost, path: Path, requirements: str, *contradictions: str) -> Result:
+    host.installed, host.contradictions = "Flask\ngreenlet\n", list(contradictions)
+    host.frozen = "Flask==3.1\ngreenlet==2.0.2\ngunicorn==27\ngevent==26.9\n"
+    source = archive(path / "x.tar.gz", {"requirements.txt": requirements})
+    return call(
+        host, "hello", "stage", str(source), "--config", "-", "--json", stdin=config(server_requirements=SERVER)
+    )
+
+
+def test_an_app_that_pins_what_the_roles_server_does_not_take_gets_an_older_one(host: FakeHost, tmp_path: Path) -> None:
+    pins = {}
+    run = host.run
+
+    def watched(argv: Sequence[str], **more: Any) -> Any:
+        if "-c" in argv[4:]:
+            pins[tuple(argv[7:])] = Path(argv[6]).read_text()
+        return run(argv, **more)
+
+    host.run = watched  # type: ignore[method-assign]
+    result = stage_unfit(host, tmp_path, "flask\ngreenlet<3\n", UNFIT)
+    assert pins == {("gunicorn", "gevent", "gunicorn[gevent]"): "Flask==3.1\ngreenlet==2.0.2\n"}
+    assert "older ones serve it, unlocked" in result.json["warnings"][-1]
+    assert not [*(base(host) / "venvs").glob("*/.pins.txt")]
+
+
+@pytest.mark.parametrize(
+    ("requirements", "contradictions"),
+    [("flask\n", [UNFIT, UNFIT]), ("flask==3 --hash=sha256:0\n", [UNFIT])],
+    ids=["the app itself does not fit together", "a lock"],
+)
+def test_what_no_older_server_mends_is_refused_with_what_to_do(
+    host: FakeHost, tmp_path: Path, requirements: str, contradictions: list[str]
+) -> None:
+    result = stage_unfit(host, tmp_path, requirements, *contradictions)
+    assert result.rc == 1 and result.json["msg"] == "the requirements do not fit together"
+    assert "of gunicorn and gevent too" in result.json["remedy"]
 
 
 def test_a_project_goes_into_the_release_and_its_dependencies_into_the_virtualenv(

@@ -20,6 +20,10 @@ REMEDIES = (
         "the lock file lacks a package, or its hash, that this host's Python needs: lock for that Python too",
     ),
     ("equires? a different [Pp]ython|Requires-Python", "the lock file is for another Python than this host's"),
+    (
+        "has requirement .*, but you have",
+        "name versions that fit, of gunicorn and gevent too: they take the place of the role's own",
+    ),
     ("No matching distribution|Could not find a version", "the index has no such version for this Python"),
     (
         "Permission denied \\(publickey|could not read Username|Authentication failed|Host key verification",

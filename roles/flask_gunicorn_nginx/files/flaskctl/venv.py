@@ -6,7 +6,7 @@ import contextlib
 import re
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -18,7 +18,14 @@ from flaskctl.lock import open_lock, wait_for_lock
 from flaskctl.packages import installed_in
 from flaskctl.pip_words import pip_story
 from flaskctl.release import Config
-from flaskctl.requirements import Dependencies, requirement_files, venv_key, without
+from flaskctl.requirements import (
+    Dependencies,
+    requirement_files,
+    requirement_lines,
+    requirement_name,
+    venv_key,
+    without,
+)
 from flaskctl.texts import utc
 
 BUILD_SECONDS = 600.0  # how long to wait for what a flaskctl that was killed has left building
@@ -98,7 +105,31 @@ def install(app: App, venv: Path, tree: Path, source: Dependencies, config: Conf
         write(file, rest)
         pip("what serves the app could not be installed", "install", "--require-hashes", "--no-deps", "-r", str(file))
         erase(file)
-    pip("the requirements do not fit together", "check")
+    try:
+        pip("the requirements do not fit together", "check")
+    except Refused:
+        if not rest or source.hashed:
+            raise
+        install_older_server(app, venv, rest, pip)
+        pip("the requirements do not fit together", "check")
+
+
+def install_older_server(app: App, venv: Path, rest: str, pip: Callable[..., None]) -> None:
+    """Have pip look for a server that takes what the app pins, greenlet<3 say, where the role's own does not.
+
+    Nothing locks it then, and nothing locks the app: one whose requirements have hashes never comes here.
+    """
+    names = [str(requirement_name(line)) for line in requirement_lines(rest)]
+    freeze = app.host.run([str(venv / "bin" / "python"), "-I", "-m", "pip", "freeze", "--all"]).out
+    pins = venv / ".pins.txt"
+    write(pins, without(freeze, names))
+    # only its extra says which gevent a Gunicorn takes
+    server = [*names, "gunicorn[gevent]"] if "gevent" in names else names
+    pip("no Gunicorn and gevent take what the app pins", "install", "-c", str(pins), *server)
+    erase(pins)
+    app.warnings.append(
+        "the role's own Gunicorn and gevent do not take what the app pins: older ones serve it, unlocked"
+    )
 
 
 def make_plain(copy: Path, file: str) -> None:
