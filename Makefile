@@ -3,7 +3,7 @@ export MOLECULE_GLOB := molecule/*/molecule.yml
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 PYTHON := PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/python
 
-.PHONY: help demo demo-down compose-demo compose-down test lint mutants soak bench-fleet clean
+.PHONY: help demo demo-down compose-demo compose-down test test-apps lint mutants soak bench-fleet clean
 
 help:
 	@echo "make demo         the sample app on a host in a container, http://localhost:8080/ (DEMO_PORT=8081 for another port)"
@@ -11,6 +11,7 @@ help:
 	@echo "make compose-demo the sample app and nginx as two containers of Docker Compose, the same address; see docs/compose.md"
 	@echo "make compose-down remove the two containers"
 	@echo "make test         every check; ONLY=lint,unit,default for some of them, KEEP=1 leaves the hosts of a scenario"
+	@echo "make test-apps    half an hour: real apps (Flask's tutorial, isso, Dash ...) released twice under load; APPS=\"flaskr isso\" for some"
 	@echo "make lint         the linters alone"
 	@echo "make mutants      minutes: each small change of flaskctl's decisions, and whether a unit test minds"
 	@echo "make soak         hours: a hundred releases under a million requests, then every fault; see docs/reliability.md"
@@ -36,6 +37,10 @@ compose-down:
 test:
 	@tools/bootstrap --all
 	@$(PYTHON) -m tools.check $(if $(ONLY),--only $(ONLY)) $(if $(KEEP),--keep)
+
+test-apps:
+	@tools/bootstrap --engine
+	@$(PYTHON) -m tools.apps $(APPS)
 
 lint:
 	@tools/bootstrap --all
