@@ -314,7 +314,7 @@ SERVER = "gunicorn==27 --hash=sha256:0\ngevent==26.9 --hash=sha256:0\ngreenlet==
 
 
 def stage_unfit(host: FakeHost, path: Path, requirements: str, *contradictions: str) -> Result:
-    host.installed, host.contradictions = "Flask\ngreenlet\n", list(contradictions)
+    host.installed, host.contradictions = {"Flask": "3.1", "greenlet": "2.0.2"}, list(contradictions)
     host.frozen = "Flask==3.1\ngreenlet==2.0.2\ngunicorn==27\ngevent==26.9\n"
     source = archive(path / "x.tar.gz", {"requirements.txt": requirements})
     return call(
