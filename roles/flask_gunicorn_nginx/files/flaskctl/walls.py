@@ -17,7 +17,7 @@ DENIED = r"(?:Permission denied|Operation not permitted)"
 READ_ONLY = r"Read-only file system"
 NONE = r"No such file or directory"
 EPERM = r"\[Errno 1\] Operation not permitted"
-END = r"(?=['’\"\s:,)]|$)"  # of a path
+END = r"(?=['\u2019\"\s:,)]|$)"  # of a path
 CODE = r"/srv/[^/\s]+/releases/\w+/app/"
 SERVERS = r"(/(?:var/)?run/(?:postgresql|redis|mysqld|memcached|rabbitmq)\b[^\s'\"]*)"
 METADATA = r"(169\.254\.\d+\.\d+|fe80::[\da-f:]*|fd00:ec2::254|fd20:ce::254|100\.100\.100\.200|192\.0\.0\.192)"
@@ -27,7 +27,7 @@ LATE = r"(?:timed out|timeout|ETIMEDOUT|EPERM|Operation not permitted)"
 
 def about(words: str, path: str) -> str:
     """Return what finds a path and what was wrong with it, as Python, Node, Go, C and shells put the two."""
-    return rf"{words}(?::|, \w+) ['\"‘]?{path}|{path}['\"’]?(?:: | \(){words}"
+    return rf"{words}(?::|, \w+) ['\"\u2018]?{path}|{path}['\"\u2019]?(?:: | \(){words}"
 
 
 def within(call: str, words: str) -> str:
