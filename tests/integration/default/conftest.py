@@ -21,6 +21,7 @@ def scratch(site: Site) -> Iterator[str]:
     site.root(
         f"openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=example.com"
         f" -keyout {directory}/key.pem -out {directory}/chain.pem 2>&1"
+        f" && cat {directory}/chain.pem {directory}/key.pem > {directory}/pair.pem"
     )
     yield directory
     site.root(f"rm -r {directory}")
@@ -38,6 +39,7 @@ def rendered(site: Site, scratch: str) -> Rendered:
     def rendered_site(values: dict[str, Any], ipv6: bool = True) -> str:
         text = render("app.nginx.conf", values, {**facts, "ipv6": ipv6})
         text = text.replace("/var/log/nginx/", f"{scratch}/")
+        text = re.sub(r"/var/lib/flaskfleet/tls/[\w-]+\.pem", f"{scratch}/pair.pem", text)  # one of a directory
         return text.replace(TLS["certificate"], f"{scratch}/chain.pem").replace(TLS["key"], f"{scratch}/key.pem")
 
     return rendered_site
