@@ -15,7 +15,7 @@ from pathlib import Path
 from tools.run import CACHE, ROOT, Problem, main
 
 ROOMS = ("plan", "release", "requirements", "archive", "lock", "traffic")
-TESTS = ("bake", "decisions", "identity", "rollout_lock", "rooms", "unpack")
+TESTS = ("bake", "decisions", "identity", "rollout_lock", "rooms", "sources", "unpack")
 LEAST = 85  # percent
 WORK = CACHE / "mutants"
 UNSEEN = ("survived", "no tests", "suspicious")
