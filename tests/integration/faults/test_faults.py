@@ -30,7 +30,7 @@ RESTART = checkpoints.RESTART_CHECKPOINTS
 PRUNE = tuple(x for x in checkpoints.REMOVE_CHECKPOINTS if x.startswith("prune") and x != "prune-engine")
 IN_VENV = ("venv", "dependencies", "venv-complete")  # met only where the lock file is new
 SAMPLE = (
-    *("unpack", "dependencies", "publish", "try-start", "intent", "started", "previous", "drain", "done"),
+    *("unpack", "dependencies", "publish", "try-start", "intent", "started", "previous", "done"),
     *("restart-again", "prune-release"),
 )
 
