@@ -82,7 +82,7 @@ def why_tests_failed(log: str) -> str | None:
         return None
     lines = log[found.end() :].splitlines()
     summary = next((number for number, line in enumerate(lines) if "short test summary info" in line), len(lines))
-    heads = [number for number, line in enumerate(lines[:summary]) if re.match(r"_{2,} .+ _{2,}$", line)]
+    heads = [number for number, line in enumerate(lines[:summary]) if re.match(r"_+ .+ _+$", line)] or [0]
     failures = [lines[head:end] for head, end in zip(heads, [*heads[1:], summary], strict=True)]
     shown = [line for failure in failures for line in cut(failure, max(SHOWN // 3, 2 * SHOWN // len(failures)))]
     # a message of many lines goes on below its own

@@ -194,11 +194,11 @@ class Done(NamedTuple):
     err: str
 
 
-def run(argv: Sequence[str]) -> Done:
+def run(argv: Sequence[str], data: str = "") -> Done:
     """Run a command; one that is not there has the shell's exit code for it."""
     environment = {**os.environ, "PATH": PATH}
     try:
-        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, check=False, env=environment)
+        done = subprocess.run(argv, input=data.encode(), capture_output=True, check=False, env=environment)
     except OSError as error:
         return Done(127, "", str(error))
     return Done(done.returncode, done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace"))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from ansible_collections.flaskfleet.web.plugins.module_utils.nginx_sandbox import run  # as the host is asked with it
 from ansible_collections.flaskfleet.web.plugins.module_utils.tls_pair import certificates, faults, of_site
 
 from tests.pki import ISSUER, NOW, ROOT, Signed, sign
@@ -16,11 +16,6 @@ NAMES = ("a.test", "www.a.test")
 GOOD = sign("a.test", ISSUER, NAMES)
 OTHER = sign("a.test", ISSUER, NAMES)
 OWN = sign("a.test", None, NAMES)
-
-
-def run(argv: Sequence[str], text: str) -> tuple[int, str, str]:
-    done = subprocess.run(argv, input=text, capture_output=True, text=True, check=False)
-    return done.returncode, done.stdout, done.stderr
 
 
 def judged(place: Path, chain: Sequence[Signed], key: str, names: Sequence[str] = NAMES) -> list[str]:

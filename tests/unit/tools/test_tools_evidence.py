@@ -74,6 +74,16 @@ def test_each_failure_is_shown_with_its_first_and_its_last_lines() -> None:
     assert len(shown.splitlines()) < 200
 
 
+@pytest.mark.parametrize(
+    "head", ["_ test_of_a_name_that_leaves_no_room_for_more[ansible://neighbours-debian13] _\n", ""]
+)
+def test_a_failure_is_shown_whatever_its_heading_looks_like(head: str) -> None:
+    shown = why_failed(
+        f"=== FAILURES ===\n{head}E     the cause\n=== short test summary info ===\nFAILED test_a.py::x - y\n"
+    )
+    assert shown.splitlines() == [*head.splitlines(), "E     the cause", "FAILED test_a.py::x - y"]
+
+
 def test_colours_do_not_hide_a_failure() -> None:
     assert why_failed(f"\x1b[0;31m{PLAYBOOK.strip()}".replace("fatal:", "\x1b[31mfatal:")).startswith("TASK [")
 
