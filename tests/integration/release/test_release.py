@@ -461,7 +461,7 @@ def test_rollback_with_every_interface_but_loopback_down(hosts: list[Host], book
 @pytest.mark.after_the_load
 def test_no_request_failed_none_was_slow_and_each_was_answered_by_a_good_release(books: Books) -> None:
     books.close()
-    assert books.operations >= 20
+    assert books.operations >= 18
     for report in books.reports.values():
         assert report.requests > 100 and report.failed == 0, str(report)
         answered = {release: seen.versions for release, seen in report.releases.items()}
