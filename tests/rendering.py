@@ -133,4 +133,4 @@ def render(
     internal: dict[str, Any] | None = None,
 ) -> str:
     """Return the text of a template (its name without .j2) the way the tasks make it."""
-    return str(evaluate(f"lookup('ansible.builtin.template', '{template}.j2')", values, host, internal))
+    return str(evaluate(f"lookup('flaskfleet.web.template', '{template}.j2')", values, host, internal))

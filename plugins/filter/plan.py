@@ -77,6 +77,9 @@ _value:
       description: The hosts that switch, batch by batch; none when the rollout does not go on.
       type: list
       elements: list
+    moves:
+      description: Whether any host has anything to do.
+      type: bool
     hosts:
       description:
         - For each host what it is to do. C(migrate), whether the migration runs there for all. In its turn the

@@ -200,11 +200,14 @@ def plan(
             **ending(found, me, prune=goal == "activate" and not stop and too_many, check=check),
         }
 
+    each = {host: of(host) for host in hosts}
     return {
         "go": not stop,
         "stop": stop,
         "batches": turns,
-        "hosts": {host: of(host) for host in hosts},
+        # whether any host has anything to do, from the migration to the end of the lock
+        "moves": bool(turns) or any(mine["migrate"] or mine["undo"] or mine["unlock"] for mine in each.values()),
+        "hosts": each,
         "rows": rows,
         "table": table(rows),
         "tell": bool(stop) or (not check and any(moved(found) for found in known.values())),

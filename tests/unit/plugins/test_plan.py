@@ -120,9 +120,23 @@ def test_a_rollback_goes_the_same_way_without_what_is_of_a_release() -> None:
 def test_where_nothing_changes_there_is_nothing_to_do() -> None:
     settled = host(contact=RUNS, installed=STAYS, staged=SERVES)
     found = planned({"web1": settled, "web2": settled})
-    assert (found["go"], found["batches"], found["tell"]) == (True, [], False)
+    assert (found["go"], found["batches"], found["moves"], found["tell"]) == (True, [], False, False)
     assert found["hosts"] == {name: {**IDLE, **REST, "unlock": False} for name in ("web1", "web2")}
     assert results(found) == {"web1": "unchanged", "web2": "unchanged"}
+
+
+@pytest.mark.parametrize(
+    "left",
+    [
+        {"staged": {**SERVES, "lease": LEASE}},
+        {"staged": {**SERVES, "releases": ["1", "2", "3", "4", "5", "6"]}},
+        {"installed": {**STAYS, "preview_changed": True}},
+    ],
+    ids=["a lock to end", "releases too many", "a site to change"],
+)
+def test_one_host_with_something_left_to_do_is_reason_enough(left: Json) -> None:
+    settled = host(contact=RUNS, installed=STAYS, staged=SERVES)
+    assert planned({"web1": settled, "web2": {**settled, **host(**left)}})["moves"]
 
 
 def test_a_host_that_is_lost_takes_the_others_back() -> None:

@@ -146,7 +146,8 @@ def test_tasks_keep_what_python_decided_and_decide_nothing() -> None:
 
 def test_a_rollout_asks_nothing_but_its_plan() -> None:
     """In the files that carry a rollout out, a condition is a word of the plan, and no more."""
-    files = {f"{name}.yml" for name in ("rollout", "batch", "switch", "migrate", "bake", "revert", "unlock", "report")}
+    names = ("rollout", "moves", "batch", "switch", "migrate", "bake", "revert", "unlock", "report")
+    files = {f"{name}.yml" for name in names}
     words = rf"(not )?__{PREFIX}(mine|plan)(\.\w+)+( \| length > 0)?"
     turns, report = f"inventory_hostname in __{PREFIX}batch", f"__{PREFIX}rollout.report | length > 0"
     whens = [task["when"] for file, task in tasks_of_role() if file in files and "when" in task]
