@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -84,6 +85,21 @@ def need(argv: Sequence[str], log: Path, sentence: str, env: Mapping[str, str] |
     """Run a command into a log and stop with the sentence and the end of the log when it fails."""
     if logged(argv, log, env) != 0:
         raise Problem(sentence, f"{tail(log)}\n(whole log: {short(log)})")
+
+
+def copy_tree(home: Path, left_out: Callable[[str], bool] = lambda name: False) -> None:
+    """Copy the files of this repository, those that are not committed yet too, less those that `left_out` names."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    for name in filter(None, listed.stdout.split("\0")):
+        if os.path.lexists(ROOT / name) and not left_out(name):
+            (home / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, home / name, follow_symlinks=False)
 
 
 def short(path: Path) -> str:

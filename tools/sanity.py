@@ -16,7 +16,7 @@ import yaml
 
 from tools.environments import Environment
 from tools.evidence import Counts
-from tools.run import CACHE, LOGS, ROOT, logged
+from tools.run import CACHE, LOGS, ROOT, copy_tree, logged
 
 PLACE = CACHE / "sanity"
 # ansible-test makes an environment for each of these, with a pip that it fetches; their packages are in ours
@@ -36,18 +36,8 @@ def copied(version: str) -> Path:
     galaxy = yaml.safe_load((ROOT / "galaxy.yml").read_text())
     home = PLACE / "ansible_collections" / str(galaxy["namespace"]) / str(galaxy["name"])
     shutil.rmtree(PLACE, ignore_errors=True)
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    for name in filter(None, listed.stdout.split("\0")):
-        left_out = any(Path(name).parts[0] == ignored.rstrip("*") for ignored in galaxy["build_ignore"])
-        if os.path.lexists(ROOT / name) and not left_out:
-            (home / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, home / name, follow_symlinks=False)
+    ignored = [name.rstrip("*") for name in galaxy["build_ignore"]]
+    copy_tree(home, lambda name: Path(name).parts[0] in ignored)
     ignore = home / "tests" / "sanity" / f"ignore-{version}.txt"
     ignore.parent.mkdir(parents=True)
     shutil.copy2(ROOT / "tools" / "sanity-ignore.txt", ignore)

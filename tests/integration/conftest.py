@@ -32,15 +32,18 @@ def pytest_runtest_makereport(
     return report
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "on(name): which host a test breaks, where its parameters do not tell")
+
+
 def by_host(items: list[pytest.Item]) -> list[list[pytest.Item]]:
     """Return the tests of each host, in order; those of no host in particular stay with the host before them."""
     groups: dict[str, list[pytest.Item]] = {}
     name = ""
     for item in items:
-        callspec = getattr(item, "callspec", None)
-        name = next(
-            (value for value in (callspec.params if callspec else {}).values() if "ansible://" in str(value)), name
-        )
+        marker, callspec = item.get_closest_marker("on"), getattr(item, "callspec", None)
+        told = [*(marker.args if marker else ()), *(callspec.params if callspec else {}).values()]
+        name = next((value for value in told if marker or "ansible://" in str(value)), name)
         groups.setdefault(name, []).append(item)
     return list(groups.values())
 

@@ -1,4 +1,8 @@
-"""A host to break, a host with a small disk, and what a release that nobody disturbed leaves behind."""
+"""Hosts to break, one with a small disk, and what a release that nobody disturbed leaves behind.
+
+Most of a test is waiting, for a release, for a boot, for users to meet what there is to meet. So each host is broken in
+a process of its own, the first half of the tests on one host and the second on another.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +14,12 @@ from collections.abc import Iterator
 import pytest
 
 from tests.load.fixtures import hosts, place, workshop
-from tests.load.fleet import ARCHIVES, BASE, NAME, Answer, Books, Host, HostError, Workshop
+from tests.load.fleet import ARCHIVES, BASE, NAME, REPOSITORY, Answer, Books, Host, HostError, Workshop
 
 __all__ = ["hosts", "place", "workshop"]
 
-BOOKS: list[Books] = []
+REPORTS = REPOSITORY / ".cache" / "reports"
+HERE: list[str] = []  # the host that is broken in this process
 # what differs between versions on purpose, and whether a release was tried before it was activated
 VARIED = ("/app/version.txt", "/app/requirements.txt", "/app/large.txt", "/tried.json")
 ALLOW = "/run/flaskctl/allow-fault-injection"  # what makes flaskctl look at FLASKCTL_KILL_AT
@@ -109,33 +114,40 @@ class Patient:
         self.books.open()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Deal the tests that need no host in particular to two of them."""
+    dealt = [item for item in items if not item.get_closest_marker("on")]
+    for number, item in enumerate(dealt):
+        item.add_marker(pytest.mark.on("first" if number < len(dealt) / 2 else "second"))
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Note whose tests run in this process."""
+    HERE.extend(mark.args[0] for mark in item.iter_markers("on"))
+
+
 @pytest.fixture(scope="session")
 def patient(hosts: list[Host], workshop: Workshop) -> Iterator[Patient]:
-    patient = Patient(next(host for host in hosts if "small" not in host.name), workshop)
-    yield from cared_for(patient)
-
-
-@pytest.fixture(scope="session")
-def small(hosts: list[Host], workshop: Workshop) -> Iterator[Patient]:
-    yield from cared_for(Patient(next(host for host in hosts if "small" in host.name), workshop))
-
-
-def cared_for(patient: Patient) -> Iterator[Patient]:
-    """Two releases that nobody disturbs, and users while the patient is in our hands."""
+    """The host to break, after two releases that nobody disturbs, with users on it."""
+    patient = Patient(next(host for host in hosts if HERE[0] in host.name), workshop)
     for _ in range(2):
         patient.next_version()
         patient.release()
     patient.undisturbed = patient.tree()
-    BOOKS.append(patient.books)
     patient.books.open()
     try:
         yield patient
     finally:
         patient.books.close()
+        patient.books.save(f"faults-{patient.host.name}")
+
+
+def pytest_sessionstart() -> None:
+    for path in REPORTS.glob("faults-*"):
+        path.unlink()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    for books in BOOKS:
-        terminalreporter.write_sep("=", "what the users met")
-        terminalreporter.write_line(books.table())
-        books.save(f"faults-{books.hosts[0].name}")
+    for path in sorted(REPORTS.glob("faults-*.md")):
+        terminalreporter.write_sep("=", f"what the users of {path.stem} met")
+        terminalreporter.write_line(path.read_text())

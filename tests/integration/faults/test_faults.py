@@ -260,38 +260,39 @@ def test_power_cut_in_the_middle_of(step: str, words: str, patient: Patient) -> 
 # The disk
 
 
+@pytest.mark.on("small")
 @pytest.mark.parametrize(
     ("where", "left"), [("fetch", 0), ("unpack", 300_000), ("virtualenv", 8_000_000), ("switch", 0)]
 )
-def test_disk_full_at(where: str, left: int, small: Patient) -> None:
+def test_disk_full_at(where: str, left: int, patient: Patient) -> None:
     files: dict[str, str | None] = {"large.txt": "x" * 2_000_000}
     if where == "virtualenv":
         files = {"requirements.txt": "# on a full disk\n" + lock_file()}
-    version = small.next_version(files)
-    before = small.host.status()
-    staged = small.host.stage(small.archive).data.get("id") if where == "switch" else ""
-    path = "" if where in ("fetch", "switch") else small.put()
-    with small.books.row(f"disk full at {where}") as rows:
-        small.host.run("dd if=/dev/zero of=/srv/filler bs=1M status=none", check=False)
-        small.host.run(f"truncate -s -{left} /srv/filler")
+    version = patient.next_version(files)
+    before = patient.host.status()
+    staged = patient.host.stage(patient.archive).data.get("id") if where == "switch" else ""
+    path = "" if where in ("fetch", "switch") else patient.put()
+    with patient.books.row(f"disk full at {where}") as rows:
+        patient.host.run("dd if=/dev/zero of=/srv/filler bs=1M status=none", check=False)
+        patient.host.run(f"truncate -s -{left} /srv/filler")
         try:
             if where == "fetch":
-                path = f"/srv/{small.archive.name}"
-                small.host.run(f"cat > {path}", small.archive.read_bytes(), check=False)
-                answer = small.host.flaskctl("stage", path)
-                small.host.run(f"rm {path}")
+                path = f"/srv/{patient.archive.name}"
+                patient.host.run(f"cat > {path}", patient.archive.read_bytes(), check=False)
+                answer = patient.host.flaskctl("stage", path)
+                patient.host.run(f"rm {path}")
             else:
-                answer = small.host.flaskctl(*(["activate", str(staged)] if staged else ["stage", path]))
+                answer = patient.host.flaskctl(*(["activate", str(staged)] if staged else ["stage", path]))
         finally:
-            small.host.run("rm /srv/filler")
+            patient.host.run("rm /srv/filler")
         if where == "switch":  # it needs no room: a rollback must not fail for want of it
             assert answer.rc == 0 and "No space left" in str(answer.data["warnings"]), answer
         else:
             assert answer.rc == 1, answer
             assert where == "fetch" or "No space left" in answer.story or "disk is full" in answer.story, answer.story
-            after = small.host.status()
+            after = patient.host.status()
             assert (after["current"], after["active"]) == (before["current"], before["active"])
-        small.again(version)
+        patient.again(version)
     nobody_noticed(rows)
 
 

@@ -1,4 +1,4 @@
-"""Six hosts over SSH, a load balancer before them, and users of that load balancer from the first test to the last."""
+"""Five hosts over SSH, a load balancer before them, and users of that load balancer from the first test to the last."""
 
 from __future__ import annotations
 

@@ -18,8 +18,7 @@ import pytest
 from tests.load.fleet import NAME, REPOSITORY, Answer, Books, Host, Json, Workshop, playbook_environment
 from tools import hosts as containers
 
-# its own users, when those of the other tests are gone
-pytestmark = pytest.mark.after_the_load
+pytestmark = pytest.mark.on("upgrade")
 
 OLD = "6558cb6cefc0"  # flaskctl was one file then
 SYSTEM = "debian13"
@@ -67,7 +66,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     old = tmp_path_factory.mktemp("old")
     with tarfile.open(fileobj=io.BytesIO(packed.stdout)) as tar:
         tar.extractall(old, filter="data")
-    host = Host(f"release-upgrade-{SYSTEM}")
+    host = Host(f"faults-upgrade-{SYSTEM}")
     containers.remove(host.name)
     containers.start(host.name, SYSTEM)
     try:
