@@ -123,3 +123,10 @@ def test_a_scenario_without_hosts_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty/molecule.yml").write_text("---\nplatforms: []\n")
     with pytest.raises(Problem, match="scenario empty names no platforms"):
         scenarios.find(tmp_path)
+
+
+def test_the_workflow_runs_every_stage_and_each_once() -> None:
+    workflow = yaml.safe_load((ROOT / ".github/workflows/test.yml").read_text())
+    matrix = workflow["jobs"]["test"]["strategy"]["matrix"]["only"]
+    environment = check.Environment(".venv", "python3.11", (3, 11))
+    assert matrix == list(dict.fromkeys(stage.group for stage in check.stages([environment], keep=False)))
