@@ -3,7 +3,7 @@ export MOLECULE_GLOB := molecule/*/molecule.yml
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 PYTHON := PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/python
 
-.PHONY: help demo demo-down compose-demo compose-down test test-apps lint mutants soak bench-fleet clean
+.PHONY: help demo demo-down compose-demo compose-down test test-apps lint docs mutants soak bench-fleet clean
 
 help:
 	@echo "make demo         the sample app on a host in a container, http://localhost:8080/ (DEMO_PORT=8081 for another port)"
@@ -13,6 +13,7 @@ help:
 	@echo "make test         every check; ONLY=lint,unit,default for some of them, KEEP=1 leaves the hosts of a scenario"
 	@echo "make test-apps    half an hour: real apps (Flask's tutorial, isso, Dash ...) released twice under load; APPS=\"flaskr isso\" for some"
 	@echo "make lint         the linters alone"
+	@echo "make docs         the documentation as a site, in .cache/site; it fails on a link that leads nowhere"
 	@echo "make mutants      minutes: each small change of flaskctl's decisions, and whether a unit test minds"
 	@echo "make soak         hours: a hundred releases under a million requests, then every fault; see docs/reliability.md"
 	@echo "make bench-fleet  an hour: 30 hosts over SSH, this role and a plain playbook side by side; see docs/performance.md"
@@ -45,6 +46,10 @@ test-apps:
 lint:
 	@tools/bootstrap --all
 	@$(PYTHON) -m tools.check --only lint
+
+docs:
+	@tools/bootstrap
+	@$(PYTHON) -m tools.docs
 
 mutants:
 	@tools/bootstrap

@@ -103,15 +103,15 @@ def made() -> list[Environment]:
     return found
 
 
-def wanted_stamp() -> str:
-    """What identifies the content of the lock file."""
-    return hashlib.sha256(LOCK_FILE.read_bytes()).hexdigest()
+def wanted_stamp(lock_file: Path | None = None) -> str:
+    """What identifies the content of a lock file."""
+    return hashlib.sha256((lock_file or LOCK_FILE).read_bytes()).hexdigest()
 
 
-def is_current(environment: Environment) -> bool:
+def is_current(environment: Environment, lock_file: Path | None = None) -> bool:
     """Whether an environment is complete, runs and was made from the lock file of today."""
     stamp = environment.home / STAMP
-    if not stamp.exists() or stamp.read_text() != wanted_stamp():
+    if not stamp.exists() or stamp.read_text() != wanted_stamp(lock_file):
         return False
     return version_of(str(environment.home / "bin/python")) is not None
 
@@ -126,7 +126,7 @@ def need_venv(environment: Environment) -> None:
     apt_install([package])
 
 
-def make(environment: Environment) -> None:
+def make(environment: Environment, lock_file: Path | None = None) -> None:
     """Make an environment from nothing; the stamp is written last, so a half-made one is made again."""
     log = LOGS / f"environment{environment.suffix}.log"
     fail = f"The Python environment {environment.name} could not be made."
@@ -134,7 +134,7 @@ def make(environment: Environment) -> None:
     need(
         [
             *(str(environment.home / "bin/python"), "-m", "pip", "install", "--disable-pip-version-check"),
-            *("--no-compile", "--require-hashes", "--requirement", str(LOCK_FILE)),
+            *("--no-compile", "--require-hashes", "--requirement", str(lock_file or LOCK_FILE)),
         ],
         log,
         fail,
@@ -144,7 +144,7 @@ def make(environment: Environment) -> None:
     python, packages = str(environment.home / "bin/python"), str(environment.home / "lib")
     # a package may hold files for other Pythons, which do not compile
     output([python, "-m", "compileall", "-q", "-j", "0", "-x", "/ansible_collections/", packages])
-    (environment.home / STAMP).write_text(wanted_stamp())
+    (environment.home / STAMP).write_text(wanted_stamp(lock_file))
 
 
 def ensure(everything: bool) -> list[Environment]:
@@ -165,6 +165,18 @@ def ensure(everything: bool) -> list[Environment]:
                 for finished in [pool.submit(make, environment) for environment in stale]:
                     finished.result()
     return wanted
+
+
+def ensure_from(lock_file: Path, environment: Environment) -> Environment:
+    """Make an environment of its own for one tool, where it is missing or out of date; return it."""
+    CACHE.mkdir(exist_ok=True)
+    with (CACHE / "environments.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not is_current(environment, lock_file):
+            need_venv(environment)
+            with step(f"making {environment.name} from {lock_file.relative_to(ROOT)}"):
+                make(environment, lock_file)
+    return environment
 
 
 def work() -> int:

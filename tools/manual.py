@@ -16,7 +16,9 @@ sys.path.insert(0, str(FILES))
 
 from flaskctl import VERSION  # noqa: E402
 from flaskctl.layout import Layout  # noqa: E402
-from flaskctl.options import EPILOG, commands_of, parser  # noqa: E402
+from flaskctl.options import EPILOG  # noqa: E402
+from flaskctl.options import commands_of as commands_of  # noqa: E402
+from flaskctl.options import parser as parser  # noqa: E402
 
 
 def roff(text: str) -> str:

@@ -9,6 +9,7 @@ import yaml
 
 from tools import check, scenarios
 from tools.check import Result, Stage, judged, selected, summary
+from tools.environments import Environment
 from tools.evidence import Counts
 from tools.run import ROOT, Problem
 
@@ -128,5 +129,5 @@ def test_a_scenario_without_hosts_is_refused(tmp_path: Path) -> None:
 def test_the_workflow_runs_every_stage_and_each_once() -> None:
     workflow = yaml.safe_load((ROOT / ".github/workflows/test.yml").read_text())
     matrix = workflow["jobs"]["test"]["strategy"]["matrix"]["only"]
-    environment = check.Environment(".venv", "python3.11", (3, 11))
+    environment = Environment(".venv", "python3.11", (3, 11))
     assert matrix == list(dict.fromkeys(stage.group for stage in check.stages([environment], keep=False)))
