@@ -26,7 +26,7 @@ SENT_AS = {"stage": "archive", "maintenance": "page"}
 # which options each command takes besides `app`
 # what a person asks on the host is not here: FOR_PEOPLE in tests/unit/plugins/test_flaskctl_options.py
 TAKES: dict[str, set[str]] = {
-    "status": {"drift"},
+    "status": {"drift", "traffic"},
     "stage": {"src", "archive", "sha256", "config", "try", "holder"},
     "activate": {"release", "holder"},
     "rollback": {"release", "holder"},
@@ -63,6 +63,7 @@ SPEC: dict[str, Json] = {
     "min_requests": {"type": "int"},
     "purge": {"type": "bool", "default": False},
     "drift": {"type": "bool", "default": False},
+    "traffic": {"type": "bool", "default": False},
 }
 
 
@@ -161,7 +162,7 @@ def arguments(params: Json, dry_run: bool) -> list[str]:
     for name in ("keep", "seconds", "page", "max_errors", "max_slower", "min_requests"):
         if params[name] is not None:
             given += [f"--{name.replace('_', '-')}", str(params[name])]
-    given += [f"--{name}" for name in ("purge", "force", "drift", "temporary") if params[name]]
+    given += [f"--{name}" for name in ("purge", "force", "drift", "traffic", "temporary") if params[name]]
     if params["holder"]:
         given += ["--holder", params["holder"]]
     if params["sha256"]:

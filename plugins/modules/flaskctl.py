@@ -138,6 +138,11 @@ options:
         configuration files are.
     type: bool
     default: false
+  traffic:
+    description:
+      - With O(command=status), tell what the app had to do before its last activation, and since.
+    type: bool
+    default: false
   keep:
     description:
       - How many releases stay, all counted. For O(command=prune), and for O(command=unlock), which prunes with it
@@ -229,6 +234,12 @@ certificate_days:
   description: How many days the certificate is valid, none without TLS.
   returned: O(command=status)
   type: int
+traffic:
+  description:
+    - The requests that the app had in each step of some seconds, and how many of them failed, from five minutes before
+      the last activation to five minutes after it; and when that was, in seconds of the epoch.
+  returned: O(command=status) with O(traffic)
+  type: dict
 workers:
   description: How many workers the web server of the current release has.
   returned: O(command=status)

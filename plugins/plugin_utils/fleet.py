@@ -12,7 +12,7 @@ FACTS = ("contact", "status", "locked", "installed", "staged", "proxied", "switc
 
 SEEN = (
     *("current", "previous", "workers", "certificate_days", "restart_pending", "drift", "failed_units"),
-    *("drained", "maintenance", "lease", "since", "units", "processes", "lacks", "ignored"),
+    *("drained", "maintenance", "lease", "since", "units", "processes", "lacks", "ignored", "traffic"),
 )
 
 HEAD, TAIL = 12, 18  # lines of a reason that a table shows, of one that has more; a report for programs has all

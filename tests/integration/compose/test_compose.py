@@ -11,6 +11,7 @@ import zlib
 from pathlib import Path
 
 import pytest
+from ansible_collections.flaskfleet.web.plugins.plugin_utils import status_page
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -66,6 +67,9 @@ def shades(picture: Path) -> int:
     return len({raw[start : start + size] for start in range(0, len(raw), size)})
 
 
+TRAFFIC = {"start": 0.0, "switched": 20.0, "step": 10, "requests": [40, 80, 20], "errors": [0, 0, 9]}
+
+
 @pytest.mark.parametrize(
     ("page", "text"),
     [("front", "Hello Flask!"), ("admin", "Hello Flask Admin!"), ("static", "Static file hosted by Nginx...")],
@@ -73,6 +77,18 @@ def shades(picture: Path) -> int:
 def test_a_browser_shows_the_page(project: Containers, tmp_path: Path, page: str, text: str) -> None:
     picture = tmp_path / "page.png"
     assert text in browser.look(f"http://localhost:{project.port}{browser.PAGES[page]}", picture)
+    assert shades(picture) > 5, "the page is blank"
+
+
+def test_a_browser_shows_how_a_fleet_stands(tmp_path: Path) -> None:
+    """The page of playbooks/status.yml, from a file: nothing is there to be asked."""
+    problems = ["hello.service has failed"]
+    seen: list[dict[str, object]] = [{"host": "web1", "serving": "0123456789ab", "problems": [], "traffic": TRAFFIC}]
+    seen.append({"host": "web2", "serving": "0123456789ab", "problems": problems, "traffic": None})
+    page, picture = tmp_path / "fleet.html", tmp_path / "fleet.png"
+    page.write_text(status_page.page({"agrees": False, "wrong": [f"web2: {problems[0]}"], "hosts": seen}, "hello"))
+    shown = browser.look(page.as_uri(), picture)
+    assert "2 hosts, 1 wrong" in shown and shown.count('<rect class="failed"') == 1
     assert shades(picture) > 5, "the page is blank"
 
 

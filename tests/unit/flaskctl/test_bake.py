@@ -191,3 +191,19 @@ def test_without_an_activation_there_is_nothing_to_compare_with(host: FakeHost, 
     began = host.clock
     assert call(host, "hello", "bake", "--seconds", "60", "--dry-run").rc == 0 and host.clock == began
     assert call(host, "hello", "bake", "--seconds", "60", "--json").json["judged"] is False
+
+
+def test_status_tells_of_the_traffic_around_the_last_activation(host: FakeHost, stage: Stage) -> None:
+    assert call(host, "hello", "status", "--traffic", "--json").json["traffic"] is None, "nothing was activated yet"
+    call(host, "hello", "activate", stage("v1"))
+    host.sleep(600)
+    assert call(host, "hello", "activate", stage("v2")).rc == 0
+    switched = float(int(host.clock))
+    before = [entry(switched - 300), entry(switched - 301), entry(switched - 5)] + [entry(switched - 15, 500)] * 2
+    log(host, [*before, entry(switched + 10), entry(switched + 11, upstream="-")])
+    host.sleep(25)
+    found = call(host, "hello", "status", "--traffic", "--json").json["traffic"]
+    assert (found["switched"], found["start"], found["step"]) == (switched, switched - 300, 10)
+    assert found["requests"] == [1, *[0] * 27, 2, 1, 0, 1] and found["errors"] == [*[0] * 28, 2, 0, 0, 0]
+    assert "traffic" in call(host, "hello", "status", "--json").json
+    assert call(host, "hello", "status", "--json").json["traffic"] is None, "only when asked"

@@ -64,7 +64,7 @@ def carry_out(options: argparse.Namespace, app: App, stdin: IO[str]) -> Json:
     tty = stdin.isatty() and sys.stdout.isatty()
     holder = parse_holder(getattr(options, "holder", None))
     commands: dict[str, Callable[[], Json]] = {
-        "status": lambda: status(app, getattr(options, "drift", False)),
+        "status": lambda: status(app, getattr(options, "drift", False), getattr(options, "traffic", False)),
         "doctor": lambda: doctor(app),
         "releases": lambda: list_releases(app),
         "stage": lambda: stage(app, *given_on_stdin(options, stdin), options.sha256, options.how, holder),

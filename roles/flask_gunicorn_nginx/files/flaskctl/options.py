@@ -80,6 +80,9 @@ def add_release_commands(add: Adder) -> None:
     """Add what stages a release, moves traffic, and holds off other rollouts."""
     status = add("status", "what serves, where a rollback would go, what is wrong")
     status.add_argument("--drift", action="store_true", help="read each file of the release: does one differ?")
+    status.add_argument(
+        "--traffic", action="store_true", help="with --json: the requests before and after the last activation"
+    )
     add("doctor", "which walls of its sandbox the release that serves has met, and what opens them")
     add("releases", "the releases on this host")
     stage = add(

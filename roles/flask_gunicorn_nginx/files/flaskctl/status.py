@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 
 from flaskctl import Json
 from flaskctl.app import App, apps
+from flaskctl.bake import log_entries
 from flaskctl.certificate import certificate_problems
 from flaskctl.damage import find_damage
 from flaskctl.errors import Refused
@@ -20,9 +21,13 @@ from flaskctl.plan import Release, State, plan_recovery
 from flaskctl.release import parse_config
 from flaskctl.standing import Lack, complaints, lacks
 from flaskctl.texts import moment, short_revision, table
+from flaskctl.traffic import timeline
 from flaskctl.verify import has_site
 
 CERTIFICATE_DAYS = 7  # with less left `status` asks for a new one
+
+
+TRAFFIC_SECONDS, TRAFFIC_STEP = 300, 10  # what is shown of the traffic before the last activation, and after it
 
 
 QUIET_SECONDS = 3600  # after so long without a sign of life `status` asks whether a rollout is still there
@@ -48,8 +53,11 @@ def belongs(path: str, others: Iterable[str]) -> bool:
     return re.split("[.@]", os.path.basename(path))[0] not in set(others)
 
 
-def status(app: App, drift: bool = False) -> Json:
-    """Return where the host stands, and what is wrong; with `drift` each file of the release is read."""
+def status(app: App, drift: bool = False, traffic: bool = False) -> Json:
+    """Return where the host stands, and what is wrong; with `drift` each file of the release is read.
+
+    With `traffic` what the app had to do before its last activation, and since.
+    """
     settings, units = app.settings(), app.units("nginx.service")
     state, releases, holder = app.state(units), app.releases(), lock_holder(app)
     lacks = lacking(app, state.current, units) if state.current else []
@@ -74,6 +82,7 @@ def status(app: App, drift: bool = False) -> Json:
         "restart_pending": restart_pending(app, [*filter(None, masters), *map(int, workers)]),
         "certificate_days": certificate_days(app, settings),
         "drift": find_drift(app, state.current, units, drift),
+        "traffic": around_activation(app) if traffic else None,
     }
     answer["ignored"] = ignored_lines(app, state, units)
     answer["problems"] = [
@@ -90,6 +99,20 @@ def serves_since(app: App, release: str | None) -> object:
     """Return when the release was activated last."""
     found = [event.get("when") for event in app.moves() if event.get("release") == release]
     return found[-1] if found and release else None
+
+
+def around_activation(app: App) -> Json | None:
+    """Return the requests of some minutes before the last activation and after it; none where nothing tells of them."""
+    moves = app.moves()
+    switched = moment(moves[-1].get("when")) if moves else None
+    if switched is None:
+        return None
+    start = switched - TRAFFIC_SECONDS
+    after = int(min(app.host.now() - switched, TRAFFIC_SECONDS) // TRAFFIC_STEP)
+    with contextlib.suppress(PermissionError):  # of who may not read nginx's log
+        found = timeline(log_entries(app, start), start, TRAFFIC_STEP, TRAFFIC_SECONDS // TRAFFIC_STEP + after)
+        return {**found, "switched": switched}
+    return None
 
 
 def own_units(app: App, release: str | None) -> list[str]:

@@ -58,6 +58,20 @@ def traffic(entries: Iterable[Json], start: float, end: float) -> Traffic:
     return Traffic(requests, errors, sorted(seconds))
 
 
+def timeline(entries: Iterable[Json], start: float, step: int, count: int) -> Json:
+    """Return how many requests the app had in each of `count` steps of so many seconds, and how many of them failed.
+
+    `start` is in seconds of the epoch. What nginx answers itself, files say, is not the release's.
+    """
+    requests, errors = [0] * count, [0] * count
+    for entry in entries:
+        number = int((entry["time"] - start) // step)
+        if 0 <= number < count and entry.get("upstream_status", "-") not in ("", "-"):
+            requests[number] += 1
+            errors[number] += int(entry["status"]) >= 500
+    return {"start": start, "step": step, "requests": requests, "errors": errors}
+
+
 def log_entry(line: bytes) -> Json | None:
     """Read one line of nginx's log, its time in seconds; None for one that is cut or is not ours."""
     try:
