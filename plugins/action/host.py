@@ -18,6 +18,7 @@ SITE = {
     "modules": {"type": "dict", "default": {}},
     "shared": {"type": "list", "elements": "str", "required": True},
     "paths": {"type": "dict", "required": True},
+    "catch_all": {"type": "dict", "required": True},
 }
 PAIR = {
     "path": {"type": "str", "required": True},
@@ -45,6 +46,7 @@ class ActionModule(WarningAction):  # type: ignore[misc]
             "nginx_needs",
             "nginx_sandbox",
             "nginx_site",
+            "nginx_catch_all",
         ),
         *("ownership", "port_holders", "tls_pair"),
     )

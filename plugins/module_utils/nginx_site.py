@@ -23,6 +23,8 @@ from ansible_collections.flaskfleet.web.plugins.module_utils.nginx_config import
 Json = dict[str, Any]
 
 SIZE = "server_names_hash_bucket_size"
+SLOW = "client_header_timeout"
+SLOW_SECONDS = "10s"
 USUAL_SIZE = 64  # a cache line: what nginx takes where nobody says anything
 CONFLICT = re.compile(r'conflicting server name "([^"]*)"[^\n]*')
 
@@ -80,29 +82,47 @@ def clashes(
             yield "", server
 
 
-def bucket(every: Sequence[Directive], asked: Json, record: Collection[str]) -> tuple[list[Json], str]:
-    """Return the file that makes room for a long name, and what is in the way of that.
+def shared(every: Sequence[Directive], asked: Json, record: Collection[str]) -> tuple[list[Json], str]:
+    """Return the file with what all sites of the host need together, and what is in the way of that.
 
-    One file for all apps of a host: nginx takes the directive once.
+    One file for all apps of a host: nginx takes each of the directives once. Room for a long name; and where somebody
+    else's site is nginx's default server, a limit for headers that come slowly, for it counts before a name is known.
     """
-    needed = needed_size(asked["names"])
-    if needed == USUAL_SIZE:
+    said = {name: values(every, name) for name in (SIZE, SLOW)}
+    own = {name: [value for value, file in found if file in record] for name, found in said.items()}
+    theirs = [(int(value), file) for value, file in said[SIZE] if file not in record and value.isdigit()]
+    wanted = {name: found[0] for name, found in own.items() if found}
+    size = needed_size(asked["names"])
+    if size > max([USUAL_SIZE, *(held for held, _file in theirs), *(int(value) for value in own[SIZE])]):
+        if theirs:
+            name = max(asked["names"], key=len)
+            return [], (
+                f"{SIZE} is {theirs[0][0]} in {theirs[0][1]}, and the name {name} needs {size}. Set it there:"
+                f" {SIZE} {size};"
+            )
+        wanted[SIZE] = str(size)
+    if not said[SLOW] and shared_port(every, asked, record):
+        wanted[SLOW] = SLOW_SECONDS
+    if wanted == {name: found[0] for name, found in own.items() if found}:
         return [], ""
-    said = [each for each in every if each.name == SIZE and each.args and each.args[0].isdigit()]
-    said = [each for each in said if not each.context or each.context[-1][0] == "http"]
-    if any(int(each.args[0]) >= needed for each in said):
-        return [], ""
-    theirs = [each for each in said if each.file not in record]
-    if theirs:
-        name = max(asked["names"], key=len)
-        return [], (
-            f"{SIZE} is {theirs[0].args[0]} in {theirs[0].file}, and the name {name} needs {needed}. Set it there:"
-            f" {SIZE} {needed};"
-        )
     standing = [path for path in asked["shared"] if path in record]
     found = standing or [path for path in asked["shared"] if not every or is_read(every, path)]
-    text = f"# Managed by flaskfleet.web, for all apps of this host: one of their names is long.\n{SIZE} {needed};\n"
+    text = "".join(f"{name} {value};\n" for name, value in sorted(wanted.items()))
+    text = f'# Managed by flaskfleet.web, for all sites of this host: docs/operations.md, "Other sites".\n{text}'
     return [{"path": path, "content": text, "mode": "0644"} for path in found[:1]], ""
+
+
+def values(every: Sequence[Directive], name: str) -> list[tuple[str, str]]:
+    """Return what the http block says of a directive, each with its file."""
+    found = [each for each in every if each.name == name and each.args]
+    return [(each.args[0], each.file) for each in found if not each.context or each.context[-1][0] == "http"]
+
+
+def shared_port(every: Sequence[Directive], asked: Json, record: Collection[str]) -> bool:
+    """Tell whether somebody else's site listens at any address on a port of ours."""
+    away = [asked["default_site"]] if asked["default"] else []
+    sites = [site for site in servers(every) if site.file not in record and site.file not in away]
+    return any(each.port in asked["ports"] and each.address in ("*", "::") for site in sites for each in site.listens)
 
 
 def unread(every: Sequence[Directive], paths: Mapping[str, str]) -> str:
@@ -145,7 +165,7 @@ def decide(every: Sequence[Directive], said: str, built: str, asked: Json, recor
         {"name": name, "app": app_of(server, record), "site": str(server)}
         for name, server in clashes(sites, set(paths.values()), asked, record)
     ]
-    room, narrow = bucket(every, asked, record)
+    room, narrow = shared(every, asked, record)
     names = {name.lower() for name in asked["names"]}
     aside = [asked["default_site"]] if asked["default"] else []
     return {

@@ -96,20 +96,17 @@ options:
     type: dict
     suboptions:
       names:
-        description:
-          - Its host names.
+        description: Its host names.
         type: list
         elements: str
         required: true
       ports:
-        description:
-          - The ports it listens on.
+        description: The ports it listens on.
         type: list
         elements: int
         required: true
       default:
-        description:
-          - Whether it is to answer for any other name.
+        description: Whether it is to answer for any other name.
         type: bool
         required: true
       default_site:
@@ -118,19 +115,21 @@ options:
         type: str
         required: true
       modules:
-        description:
-          - The modules of nginx that it needs and not every nginx has, by name what needs them.
+        description: The modules of nginx that it needs and not every nginx has, by name what needs them.
         type: dict
         default: {}
       shared:
-        description:
-          - Where a file for the sites of all apps can be, the best place first.
+        description: Where a file for the sites of all apps can be, the best place first.
         type: list
         elements: str
         required: true
       paths:
         description:
           - Where a site can be. C(available) with a link from C(enabled), or C(alone).
+        type: dict
+        required: true
+      catch_all:
+        description: Of the server for all other names, where it can be, and what of the app goes with it.
         type: dict
         required: true
   certificate:
@@ -255,7 +254,7 @@ holders:
 nginx_site:
   description: Where the text of the site goes (C(file)) and where nginx reads it (C(read)), what else has to be there
     for it (C(files)), which other sites have its names (C(clashes)), what nginx says of that (C(said)), the ports of
-    all sites (C(listens)), and what is in its way (C(problems)).
+    all sites (C(listens)), the server for all other names (C(catch_all)), and what is in its way (C(problems)).
   returned: always
   type: dict
 listening:
@@ -353,9 +352,9 @@ from ansible_collections.flaskfleet.web.plugins.module_utils.host_facts import (
     standing,
     versions,
 )
+from ansible_collections.flaskfleet.web.plugins.module_utils.nginx_catch_all import site_of_host
 from ansible_collections.flaskfleet.web.plugins.module_utils.nginx_config import directives
 from ansible_collections.flaskfleet.web.plugins.module_utils.nginx_sandbox import Done, configuration, judge, run
-from ansible_collections.flaskfleet.web.plugins.module_utils.nginx_site import decide
 from ansible_collections.flaskfleet.web.plugins.module_utils.ownership import foreign, recorded
 from ansible_collections.flaskfleet.web.plugins.module_utils.port_holders import holders
 from ansible_collections.flaskfleet.web.plugins.module_utils.tls_pair import of_site
@@ -472,7 +471,7 @@ def site_and_ports(
     asked = params["nginx_site"]
     if not asked:
         return {}, []
-    site = decide(list(directives(dump.out)), dump.err, built, asked, recorded())
+    site = site_of_host(list(directives(dump.out)), dump.err, built, asked, recorded())
     wanted = {*asked["ports"], params["port"]}
     # a running nginx has its other ports already; one that is to come brings the distribution's default site
     others = site["listens"] if built else [] if asked["default"] else [HTTP]
