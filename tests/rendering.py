@@ -24,7 +24,21 @@ DEBIAN_12 = {
     "nginx": "1.22.1",
     "openssl": "3.0.17",
     "ipv6": True,
-    "nginx_site": {"file": "/etc/nginx/sites-available/hello.conf", "read": "/etc/nginx/sites-enabled/hello.conf"},
+    "nginx_site": {
+        "file": "/etc/nginx/sites-available/hello.conf",
+        "read": "/etc/nginx/sites-enabled/hello.conf",
+        "files": [],
+        "catch_all": {"path": "", "gone": [], "listens": [], "ready": [], "limits": {}},
+    },
+}
+# What the host makes of an app with TLS and of another one, for the server for all other names
+READY = {"app": "hello", "path": "/readyz", "at": "127.0.0.1:5000", "health": "/", "host": "a.test", "scheme": "https"}
+CATCH_ALL = {
+    "path": "/etc/nginx/conf.d/00-flaskfleet.conf",
+    "gone": [],
+    "listens": [{"port": 80, "ssl": False}, {"port": 443, "ssl": True}],
+    "ready": [READY, {**READY, "app": "wiki", "path": "/wiki/readyz", "at": "127.0.0.1:5001"}],
+    "limits": {"client_header_timeout": "60s"},
 }
 
 TLS = {"certificate": "/etc/ssl/hello/chain.pem", "key": "/etc/ssl/hello/key.pem"}
@@ -35,6 +49,7 @@ SCENARIOS: dict[str, dict[str, Any]] = {
     "defaults, the catch-all": {"default_server": True},
     "names": {"server_names": ["example.com", "*.example.com"], "listen": 8080},
     "a dash in the name": {"name": "a-b", "port": 5001, "server_names": ["a-b.test"], "trusted_proxies": ["10.1.2.3"]},
+    "names, and any other": {"server_names": ["example.com", "*.example.com"], "default_server": True},
     "TLS": {"server_names": ["example.com"], "tls": TLS},
     "TLS for all": {"default_server": True, "tls": {**TLS, "hsts_max_age": 300}, "static": {"dir": ""}},
     "a certificate of a directory": {

@@ -32,14 +32,14 @@ WELCOME = b"Welcome to nginx"  # the distribution's default site, which answers 
 
 
 class Place(NamedTuple):
-    """Where the site is: address, its name, the path of the app, ports (0: none), and the nginx, the newest unless told."""
+    """Where the site is: its address, its name, the path of the app, its ports (0: none)."""
 
     address: str
     name: str
     root: str = "/"
     http: int = 80
     https: int = 443
-    nginx: str = ""
+    nginx: str = ""  # its version, the newest unless told
     shared: bool = False  # another site is the default server of the port for HTTP
 
 
@@ -94,7 +94,7 @@ def is_shared(place: Place) -> bool:
 def payloads(place: Place) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Yield each request with its kind and its protocol."""
     corpus = yaml.safe_load(CORPUS.read_text())
-    claims = yaml.safe_load(VARS.read_text())["__flask_gunicorn_nginx_claims"]
+    claims = yaml.safe_load(VARS.read_text())["__flask_gunicorn_nginx_server"]["claims"]
     headers = sorted({*claims["of_nobody"], *claims["of_proxies"]})
     corpus["claims"] += [{"say": header, "headers": [f"{header}: {{bad}}"]} for header in headers]
     corpus["h2"] += [{"say": header, "headers": [[header.lower(), "{bad}"]]} for header in headers]

@@ -154,6 +154,7 @@ SITE: dict[str, Any] = {
     "modules": {},
     "default_site": "/etc/nginx/sites-enabled/default",
     "shared": ["/etc/nginx/conf.d/flaskfleet.conf"],
+    "catch_all": {"paths": [], "settings": "/nowhere", "listens": [], "ready": {}, "limits": {}},
     "paths": {
         "available": "/etc/nginx/sites-available/a.conf",
         "enabled": "/etc/nginx/sites-enabled/a.conf",

@@ -8,10 +8,20 @@ from typing import Any
 
 import pytest
 
-from tests.rendering import DEBIAN_12, ROLE, SCENARIOS, evaluate, render
+from tests.rendering import CATCH_ALL, DEBIAN_12, ROLE, SCENARIOS, evaluate, render
 from tools import compose
 
 HOSTS = [DEBIAN_12, {"nginx": "1.26.3", "openssl": "3.5.1", "ipv6": False}]
+# hosts with nothing of TLS, with nothing to ask for, with an old nginx and a new one
+CATCH_ALLS = [
+    {**DEBIAN_12, "nginx": nginx, "nginx_site": {**DEBIAN_12["nginx_site"], "catch_all": {**CATCH_ALL, **changes}}}
+    for nginx, changes in [
+        ("1.18.0", {}),
+        ("1.26.3", {}),
+        ("1.26.3", {"listens": CATCH_ALL["listens"][:1], "ready": []}),
+    ]
+]
+WITH = {"app.nginx.conf": HOSTS, "catch_all.nginx.conf": CATCH_ALLS}
 TEMPLATES = sorted(path.name.removesuffix(".j2") for path in (ROLE / "templates").iterdir())
 # what is not made into a file of its own, and where its text ends up
 PROCESSES = "__flask_gunicorn_nginx_release.processes.values()"
@@ -46,7 +56,7 @@ def text(template: str, values: dict[str, Any], host: dict[str, Any]) -> str:
 @pytest.mark.parametrize("template", TEMPLATES)
 def test_every_branch_is_taken_in_one_scenario_and_not_in_another(template: str) -> None:
     every, conditional = fixed_lines(template)
-    hosts = HOSTS if template == "app.nginx.conf" else HOSTS[:1]  # no other depends on the host
+    hosts = WITH.get(template, HOSTS[:1])  # no other depends on the host
     rendered = [text(template, values, host) for values in SCENARIOS.values() for host in hosts]
     rendered += [compose.render()[name] for name, source in compose.RENDERED.items() if source == template]
     texts = [Counter(each.splitlines()) for each in rendered]
