@@ -137,6 +137,8 @@ def write_inventory(app: App, place: Path, names: Sequence[str], ca: str | None)
     (group / "vault.yml").write_text(yaml.safe_dump({"vault_secret_key": secrets.token_hex(32)}))
     if ca:  # pip on the hosts trusts what this machine trusts
         (group / "machine.yml").write_text(yaml.safe_dump({f"{PREFIX}pip": {"ca_bundle": ca}}))
+    # and tell it which release answered
+    (group / "visitors.yml").write_text(yaml.safe_dump({f"{PREFIX}trusted_proxies": ["172.16.0.0/12"]}))
     return inventory
 
 

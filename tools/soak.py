@@ -35,6 +35,7 @@ def inventory(place: Path) -> None:
         "flask_gunicorn_nginx_source": str(ROOT / "tests/load/app"),
         "flask_gunicorn_nginx_default_server": True,
         "flask_gunicorn_nginx_health_path": "/healthz",
+        "flask_gunicorn_nginx_trusted_proxies": ["172.16.0.0/12"],  # this machine may know which release answered
         **({"flask_gunicorn_nginx_pip": {"ca_bundle": hosts.CONTROL_NODE_CA}} if ca else {}),
     }
     path = place / "hosts.json"

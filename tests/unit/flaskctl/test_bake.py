@@ -59,6 +59,15 @@ def test_traffic_is_what_went_to_the_app_and_a_websocket_has_no_latency() -> Non
     assert flaskctl.traffic([], 0, 9).as_json() == {"requests": 0, "errors": 0, "p95": None}
 
 
+def test_what_gunicorn_refuses_by_itself_is_nobody_s_traffic_and_an_app_that_raises_or_dies_is() -> None:
+    """Else whoever sends junk fast enough hides the failures of a bad release among it."""
+    lines = [{**entry(100), "release": "0123456789ab"}, {**entry(100, 500), "release": "0123456789ab"}]
+    lines += [{**entry(100, 500), "release": ""}, {**entry(100, 503, upstream="502"), "release": ""}]
+    lines += [{**entry(100, status), "release": ""} for status in (400, 405, 414, 431)]
+    entries = [flaskctl.log_entry(json.dumps(line).encode()) for line in lines]
+    assert flaskctl.traffic(entries, 100, 101).as_json() == {"requests": 4, "errors": 3, "p95": 0.01}
+
+
 def took(requests: int, seconds: float, slow: int = 0) -> Any:
     """Return traffic in which some requests take two seconds."""
     return Traffic(requests, 0, [seconds] * (requests - slow) + [2.0] * slow)

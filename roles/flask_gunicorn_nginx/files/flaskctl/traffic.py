@@ -48,10 +48,15 @@ class Traffic(NamedTuple):
 
 
 def traffic(entries: Iterable[Json], start: float, end: float) -> Traffic:
-    """Sum up the entries of nginx's log in [start, end). What nginx answers itself, files say, is not the release's."""
+    """Sum up the entries of nginx's log in [start, end). What nginx answers itself, files say, is not the release's.
+
+    Nor is what Gunicorn refuses by itself, a request that it cannot read: only the app's own answers name a release. A
+    5xx without one is an app that raised or died.
+    """
     requests, errors, seconds = 0, 0, []
     for entry in entries:
-        if start <= entry["time"] < end and entry.get("upstream_status", "-") not in ("", "-"):
+        asked = entry.get("upstream_status", "-") not in ("", "-")
+        if start <= entry["time"] < end and asked and (entry.get("release", "-") or int(entry["status"]) >= 500):
             requests += 1
             errors += int(entry["status"]) >= 500
             seconds += [float(entry["seconds"])] if entry["status"] != 101 else []
