@@ -7,10 +7,12 @@ import os
 from pathlib import Path
 
 from flask import Flask, Response, jsonify, request, url_for
+from werkzeug.middleware.proxy_fix import ProxyFix
 
 PREFIX = os.environ.get("ROUTES_BELOW", "")  # for routes that carry the path themselves
 
 app = Flask(__name__)
+app.wsgi_app = ProxyFix(app.wsgi_app, x_for=int(os.environ.get("PROXIES", "1")), x_proto=1)  # type: ignore[method-assign]
 
 
 @app.get(f"{PREFIX}/")
