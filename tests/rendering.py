@@ -20,7 +20,7 @@ ROLE = REPOSITORY / "roles" / "flask_gunicorn_nginx"
 PREFIX = "flask_gunicorn_nginx_"
 
 # What flaskfleet.web.host tells of a host, as far as templates ask for it.
-DEBIAN_12 = {
+DEBIAN_12: dict[str, Any] = {
     "nginx": "1.22.1",
     "openssl": "3.0.17",
     "ipv6": True,
@@ -33,7 +33,7 @@ DEBIAN_12 = {
 }
 # What the host makes of an app with TLS and of another one, for the server for all other names
 READY = {"app": "hello", "path": "/readyz", "at": "127.0.0.1:5000", "health": "/", "host": "a.test", "scheme": "https"}
-CATCH_ALL = {
+CATCH_ALL: dict[str, Any] = {
     "path": "/etc/nginx/conf.d/00-flaskfleet.conf",
     "gone": [],
     "listens": [{"port": 80, "ssl": False}, {"port": 443, "ssl": True}],

@@ -297,7 +297,7 @@ def status_h2(block: bytes) -> int:
 def main(argv: Sequence[str]) -> int:
     """Print what is wrong, and how many were sent."""
     address, name, *root = argv
-    results = run(address, [name], *root)
+    results = run(address, [name], root=root[0] if root else "/")
     wrong = [result for result in results if result.wrong]
     print("\n".join(map(str, wrong)))
     print(f"{len(results)} requests, {len(wrong)} of them not as they should be")

@@ -28,6 +28,7 @@ OURS = {
             "/etc/systemd/system/sockets.target.wants",
         ),
         *("/etc/systemd/system/nginx.service.d*", "/etc/nginx/sites-*/hello.conf", "/etc/nginx/nginx.conf"),
+        "/etc/nginx/conf.d/*flaskfleet.conf",
         *(f"/etc/{name}" for name in ("passwd", "group", "shadow", "gshadow")),
     ],
     "accounts": ["* hello"],

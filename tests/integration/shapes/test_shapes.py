@@ -60,30 +60,11 @@ def test_the_path_without_its_slash_leads_to_the_app_and_nothing_else_does(host:
     assert [site.get(path).status for path in ("/", "/page", "/apix")] == [404, 404, 404]
 
 
-def test_what_nginx_says_of_the_client_arrives_and_what_the_client_says_does_not(mounted: Site) -> None:
-    spoofed = {
-        "X-Forwarded-For": "6.6.6.6",
-        "X-Forwarded-Proto": "https",
-        "X-Forwarded-Host": "evil.test",
-        "X-Forwarded-Prefix": "/evil",
-        "X-Real-IP": "6.6.6.6",
-        "X-Script-Name": "/evil",
-        "Forwarded": "for=6.6.6.6",
-        "Proxy": "evil",
-    }
-    headers = mounted.get("/api/", host="mounted.test:8080", headers=spoofed).json["headers"]
-    given = {name.removeprefix("HTTP_"): value for name, value in headers.items()}
-    assert given["HOST"] == "mounted.test:8080"
-    assert (given["X_REAL_IP"], given["X_FORWARDED_FOR"]) == ("127.0.0.1", "127.0.0.1")
-    assert given["X_FORWARDED_PROTO"] == "http"
-    assert not [value for value in given.values() if "6.6.6.6" in value or "evil" in value]
-
-
-@pytest.mark.parametrize("name", HOSTILE)
-def test_a_value_arrives_byte_for_byte_in_environment_and_credential(mounted: Site, name: str) -> None:
+def test_each_value_arrives_byte_for_byte_in_environment_and_credential(mounted: Site) -> None:
     given = mounted.get("/api/given").json
     for kind in ("environment", "credentials"):
-        assert base64.b64decode(given[kind][name]).decode() == HOSTILE[name], kind
+        arrived = {name: base64.b64decode(given[kind][name]).decode() for name in HOSTILE}
+        assert arrived == HOSTILE, kind
 
 
 def test_no_value_makes_a_variable_of_its_own(mounted: Site) -> None:

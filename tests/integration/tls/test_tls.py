@@ -66,6 +66,23 @@ def test_the_first_certificate_is_of_the_directory_and_two_runs_have_asked_once(
     assert answer["changed"] is False and certbot_runs(site) == 1 and shown(site) == digest
 
 
+def test_a_stranger_s_name_gets_no_handshake_and_over_ours_no_app(site: Site) -> None:
+    """Two servers listen on 443 now: the one for all names that no app has is read first."""
+    strangers = """
+import http.client, socket, ssl, sys
+for sni, host in ((sys.argv[1],) * 2, (sys.argv[1], "evil.test"), ("evil.test",) * 2, (None, "evil.test")):
+    context = ssl.create_default_context(); context.check_hostname = False; context.verify_mode = ssl.CERT_NONE
+    connection = http.client.HTTPConnection(host)
+    try:
+        connection.sock = context.wrap_socket(socket.create_connection((sys.argv[1], 443), 10), server_hostname=sni)
+        connection.request("GET", "/")
+        print(connection.getresponse().status)
+    except ssl.SSLError:
+        print("none")
+"""
+    assert site.python(strangers, site.name).split() == ["200", "421", "none", "none"]
+
+
 def test_a_further_name_of_the_certificate_is_not_the_apps(site: Site) -> None:
     answer = site.get("/.well-known/acme-challenge/none", host=f"mail.{site.name}")
     assert answer.status == 404 and answer.release is None

@@ -42,7 +42,10 @@ def made(
         "ready": ready,
         "limits": limits or {},
     }
-    return catch_all(list(directives(text)), {**asked(**changes), "catch_all": own}, record, settings or {})
+    found: dict[str, Any] = catch_all(
+        list(directives(text)), {**asked(**changes), "catch_all": own}, record, settings or {}
+    )
+    return found
 
 
 def gone(*paths: str) -> list[dict[str, str]]:
@@ -93,7 +96,7 @@ def test_the_apps_of_a_host_share_one_whoever_is_released() -> None:
     ready = {"blog": {"ready": {"app": "blog", "path": "/ok"}}, "shop": {"ready": OWN}}
     mine = made(DEBIAN + blog + ours, *record, settings={"blog": ready["blog"]})
     paths = {"available": BLOG.replace("enabled", "available"), "enabled": BLOG, "alone": "/etc/nginx/conf.d/blog.conf"}
-    of_blog = {"settings": {"shop": ready["shop"]}, "ready": {"app": "blog", "path": "/ok"}}
+    of_blog: dict[str, Any] = {"settings": {"shop": ready["shop"]}, "ready": {"app": "blog", "path": "/ok"}}
     theirs = made(DEBIAN + blog + ours, *record, listens=[listens[2]], paths=paths, **of_blog)
     assert mine == theirs and mine["listens"] == listens
     assert [each["app"] for each in mine["ready"]] == ["blog", "shop"]
