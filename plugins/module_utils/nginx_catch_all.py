@@ -40,6 +40,11 @@ def site_of_host(every: Sequence[Directive], said: str, built: str, asked: Json,
     return {**found, "catch_all": catch_all(every, asked, record, others_settings(asked, record))}
 
 
+def written(site: Json) -> list[str]:
+    """Return the files of nginx that a release writes, and that nobody else is to have changed."""
+    return sorted({site["file"], site["read"], site["catch_all"]["path"]} - {""})
+
+
 def others_settings(asked: Json, record: Collection[str]) -> dict[str, Json]:
     """Return what flaskctl knows of each other app of the host."""
     found = {}

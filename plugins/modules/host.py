@@ -352,7 +352,7 @@ from ansible_collections.flaskfleet.web.plugins.module_utils.host_facts import (
     standing,
     versions,
 )
-from ansible_collections.flaskfleet.web.plugins.module_utils.nginx_catch_all import site_of_host
+from ansible_collections.flaskfleet.web.plugins.module_utils.nginx_catch_all import site_of_host, written
 from ansible_collections.flaskfleet.web.plugins.module_utils.nginx_config import directives
 from ansible_collections.flaskfleet.web.plugins.module_utils.nginx_sandbox import Done, configuration, judge, run
 from ansible_collections.flaskfleet.web.plugins.module_utils.ownership import foreign, recorded
@@ -437,7 +437,7 @@ def answer(params: dict[str, Any], check: bool) -> dict[str, Any]:
     warnings += [f"nginx says: {line}. Another site has the name too." for line in site.get("said", [])]
     have = installed(ask(query), bool(versions(built)["nginx"]) and NGINX in loaded(shown))
     app = [params[name] for name in ("app", "claim")]
-    paths = [*params["paths"], *{site[name] for name in ("file", "read") if site}]
+    paths = [*params["paths"], *(written(site) if site else [])]
     changed, told = differences({**params, "paths": paths})
     warnings += told
     return {
