@@ -16,7 +16,7 @@ NAMES = {"server_names": ["example.com", "*.example.com", "www.other.test"]}
 
 def checks(values: dict[str, Any], number: int = 0) -> list[re.Pattern[str]]:
     """Return what the names of a request are held against: that there is one, and that it is the app's."""
-    found = re.findall(r'if \(\$(?:hello_asked|host) !~\* "(.+)"\) \{', servers(site(values))[number])
+    found = re.findall(r'if \(\$(?:flaskfleet_asked|host) !~\* "(.+)"\) \{', servers(site(values))[number])
     return [re.compile(pattern, re.IGNORECASE) for pattern in found]
 
 
@@ -70,14 +70,14 @@ def test_another_name_is_refused_or_told_as_the_first_where_any_is_answered() ->
     text = site({**NAMES, "default_server": True})
     assert "return 421;" not in lines(text)
     told = block(text, 'if ($host !~* "^(example[.]com|.+[.]example[.]com|www[.]other[.]test)$")')
-    assert "set $hello_host example.com;" in lines(told)
+    assert "set $flaskfleet_host example.com;" in lines(told)
 
 
 def test_without_names_each_reaches_the_app_and_who_sends_none_is_told_one() -> None:
     text = site({"default_server": True})
     assert len(checks({"default_server": True})) == 1
-    assert "set $hello_host localhost;" in lines(block(text, 'if ($http_host = "")'))
-    assert "set $hello_host $http_host;" in lines(text) and "proxy_set_header Host $hello_host;" in lines(text)
+    assert "set $flaskfleet_host localhost;" in lines(block(text, 'if ($http_host = "")'))
+    assert "set $flaskfleet_host $http_host;" in lines(text) and "proxy_set_header Host $flaskfleet_host;" in lines(text)
 
 
 def test_the_way_to_https_is_for_the_app_s_names_and_those_of_its_certificate() -> None:
@@ -133,7 +133,7 @@ def test_who_may_say_the_scheme_may_not_say_who_the_user_is() -> None:
 def test_the_host_itself_may_know_which_release_answered(client: str, server: str, near: bool) -> None:
     """The proof asks at the host's own addresses, and then comes from there."""
     text = site({"default_server": True})
-    found = re.search(r'if \(\$hello_peer ~ "(.+)"\)', text)
+    found = re.search(r'if \(\$flaskfleet_peer ~ "(.+)"\)', text)
     assert found and bool(re.search(found[1], f"{client}|{server}")) is near
     assert "proxy_hide_header X-Release;" in lines(text) and "add_header X-Release $hello_release always;" in lines(
         text

@@ -156,7 +156,7 @@ def test_a_further_name_of_the_certificate_has_its_challenges_answered_and_nothi
 
 def test_with_tls_the_http_port_only_redirects_and_serves_certificate_challenges() -> None:
     plain, secure = servers(site(NAMED_TLS))
-    assert "return 308 https://$hello_host$request_uri;" in plain
+    assert "return 308 https://$flaskfleet_host$request_uri;" in plain
     assert "/.well-known/acme-challenge/" in plain
     assert "proxy_pass" not in plain and "ssl" not in plain
     assert "proxy_pass http://hello;" in secure
@@ -190,9 +190,9 @@ def test_browsers_remember_https_for_two_years_unless_told_otherwise() -> None:
 def test_the_app_is_told_of_host_client_and_scheme() -> None:
     text = site({"default_server": True})
     location = lines(block(text, "location /"))
-    assert "set $hello_host $http_host;" in lines(text)
+    assert "set $flaskfleet_host $http_host;" in lines(text)
     assert {
-        "proxy_set_header Host $hello_host;",
+        "proxy_set_header Host $flaskfleet_host;",
         "proxy_set_header X-Real-IP $remote_addr;",
         "proxy_set_header X-Forwarded-For $remote_addr;",
         "proxy_set_header X-Forwarded-Proto $scheme;",
@@ -226,13 +226,13 @@ def test_a_trusted_proxy_is_believed_and_appended_to() -> None:
 def test_where_tls_ends_before_nginx_the_readiness_path_is_answered_as_users_are() -> None:
     text = site({"server_names": ["a.test"], "public_url": "https://a.test:8443", "trusted_proxies": ["10.0.0.0/8"]})
     ready = lines(block(text, "location = /readyz"))
-    assert {"set $hello_host a.test:8443;", "set $hello_scheme https;"} <= set(ready)
-    assert {"set $hello_host $http_host;", "set $hello_scheme $hello_proto;"} <= set(lines(text))
+    assert {"set $flaskfleet_host a.test:8443;", "set $hello_scheme https;"} <= set(ready)
+    assert {"set $flaskfleet_host $http_host;", "set $hello_scheme $hello_proto;"} <= set(lines(text))
     # the host itself asks as the load balancer does: what flaskctl verify says of the scheme is believed
     trusted = lines(block(text, "geo $realip_remote_addr $hello_trusted"))
     assert {"127.0.0.1 1;", "::1 1;", "10.0.0.0/8 1;"} <= set(trusted)
     assert "set_real_ip_from 127.0.0.1;" not in lines(text)
-    for header in ("Host $hello_host", "X-Forwarded-Proto $hello_scheme"):
+    for header in ("Host $flaskfleet_host", "X-Forwarded-Proto $hello_scheme"):
         assert f"proxy_set_header {header};" in lines(text)
 
 
