@@ -48,7 +48,7 @@ class ActionModule(WarningAction):  # type: ignore[misc]
             "nginx_site",
             "nginx_catch_all",
         ),
-        *("ownership", "port_holders", "tls_pair"),
+        *("ownership", "port_holders", "tls_pair", "site_answers"),
     )
     SPEC = {
         **dict.fromkeys(("packages", "users", "services", "schedules", "paths", "directories", "edits"), NAMES),

@@ -27,6 +27,7 @@ attributes:
   idempotent:
     description: A second run with the same input changes nothing.
     support: full
+extends_documentation_fragment: flaskfleet.web.site
 options:
   packages:
     description:
@@ -90,70 +91,6 @@ options:
       - The port that the app is to listen on. RV(holders) tells who has it.
     type: int
     default: 0
-  nginx_site:
-    description:
-      - The site of an app. RV(nginx_site) tells where it goes, and what is in its way.
-    type: dict
-    suboptions:
-      names:
-        description: Its host names.
-        type: list
-        elements: str
-        required: true
-      ports:
-        description: The ports it listens on.
-        type: list
-        elements: int
-        required: true
-      default:
-        description: Whether it is to answer for any other name.
-        type: bool
-        required: true
-      default_site:
-        description:
-          - The link to the distribution's default site, which is set aside then.
-        type: str
-        required: true
-      modules:
-        description: The modules of nginx that it needs and not every nginx has, by name what needs them.
-        type: dict
-        default: {}
-      shared:
-        description: Where a file for the sites of all apps can be, the best place first.
-        type: list
-        elements: str
-        required: true
-      paths:
-        description:
-          - Where a site can be. C(available) with a link from C(enabled), or C(alone).
-        type: dict
-        required: true
-      catch_all:
-        description: Of the server for all other names, where it can be, and what of the app goes with it.
-        type: dict
-        required: true
-  certificate:
-    description:
-      - A certificate and its key that a site has, or is to have. Where they are not fit, RV(nginx_site) says why, or,
-        of those that the site has already, a warning.
-    type: dict
-    suboptions:
-      path:
-        description:
-          - The file of the certificate and those that signed it; nothing is looked at where this is empty.
-        type: str
-        required: true
-      key:
-        description:
-          - The file of the key.
-        type: str
-        required: true
-      names:
-        description:
-          - The host names that it has to be for.
-        type: list
-        elements: str
-        required: true
   edits:
     description:
       - Files of others in which the role changes lines.
@@ -337,7 +274,6 @@ import os
 import pwd
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -352,17 +288,14 @@ from ansible_collections.flaskfleet.web.plugins.module_utils.host_facts import (
     standing,
     versions,
 )
-from ansible_collections.flaskfleet.web.plugins.module_utils.nginx_catch_all import site_of_host, written
-from ansible_collections.flaskfleet.web.plugins.module_utils.nginx_config import directives
-from ansible_collections.flaskfleet.web.plugins.module_utils.nginx_sandbox import Done, configuration, judge, run
+from ansible_collections.flaskfleet.web.plugins.module_utils.nginx_catch_all import written
+from ansible_collections.flaskfleet.web.plugins.module_utils.nginx_sandbox import configuration, judge
 from ansible_collections.flaskfleet.web.plugins.module_utils.ownership import foreign, recorded
-from ansible_collections.flaskfleet.web.plugins.module_utils.port_holders import holders
-from ansible_collections.flaskfleet.web.plugins.module_utils.tls_pair import of_site
+from ansible_collections.flaskfleet.web.plugins.module_utils.site_answers import answers as site_answers
 
 OS_RELEASE = "/etc/os-release"
 ROOTS_PATH = ":/usr/sbin:/sbin"  # su leaves a PATH without it
 NGINX = "nginx.service"
-HTTP = 80
 SYSTEMD = "/run/systemd/system"  # systemd's own test: sd_booted(3)
 
 
@@ -429,12 +362,8 @@ def answer(params: dict[str, Any], check: bool) -> dict[str, Any]:
     built = ask(["nginx", "-V"])
     dump = configuration(built)
     dropin, warnings = judge(params["nginx_sandbox"], built, dump, check)
-    site, held = site_and_ports(params, built, dump, units.get(NGINX, {}).get("active", False))
-    unfit, worn = of_site(params["certificate"], read(params["claim"]), time.time(), run)
-    if site:
-        site["problems"] += unfit
-    warnings += worn
-    warnings += [f"nginx says: {line}. Another site has the name too." for line in site.get("said", [])]
+    site, held, said_of_site = site_answers(params, built, dump, units.get(NGINX, {}).get("active", False), ask)
+    warnings += said_of_site
     have = installed(ask(query), bool(versions(built)["nginx"]) and NGINX in loaded(shown))
     app = [params[name] for name in ("app", "claim")]
     paths = [*params["paths"], *(written(site) if site else [])]
@@ -462,20 +391,6 @@ def answer(params: dict[str, Any], check: bool) -> dict[str, Any]:
         "nginx_dropin": dropin,
         **({"warnings": warnings} if warnings else {}),
     }
-
-
-def site_and_ports(
-    params: dict[str, Any], built: str, dump: Done, runs: bool
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Return where the app's site goes and what is in its way, and who has the ports that it and nginx need."""
-    asked = params["nginx_site"]
-    if not asked:
-        return {}, []
-    site = site_of_host(list(directives(dump.out)), dump.err, built, asked, recorded())
-    wanted = {*asked["ports"], params["port"]}
-    # a running nginx has its other ports already; one that is to come brings the distribution's default site
-    others = site["listens"] if built else [] if asked["default"] else [HTTP]
-    return site, holders(wanted if runs else {*wanted, *others}, ask)
 
 
 def main() -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.flaskfleet.web.plugins.module_utils import site_answers
+from ansible_collections.flaskfleet.web.plugins.module_utils.nginx_sandbox import Done
 from ansible_collections.flaskfleet.web.plugins.modules import host
 
 Answer = dict[str, Any]
@@ -177,17 +179,17 @@ def test_asked_is_who_has_each_port_that_nginx_is_going_to_need(
     monkeypatch: pytest.MonkeyPatch, built: str, runs: bool, default: bool, asked: set[int]
 ) -> None:
     seen: list[set[int]] = []
-    monkeypatch.setattr(host, "holders", lambda ports, ask: seen.append(set(ports)))
+    monkeypatch.setattr(site_answers, "holders", lambda ports, ask: seen.append(set(ports)))
     params = {"nginx_site": {**SITE, "ports": [8080], "default": default}, "port": 5000}
-    dump = host.Done(0, CONFIGURATION if built else "", "")
-    site, _held = host.site_and_ports(params, built, dump, runs)
+    dump = Done(0, CONFIGURATION if built else "", "")
+    site, _held = site_answers.site_and_ports(params, built, dump, runs, host.ask)
     assert seen == [asked]
     assert site["read"] == "/etc/nginx/sites-enabled/a.conf"
 
 
 def test_what_nginx_says_of_a_name_is_a_warning(tools: Tools, monkeypatch: pytest.MonkeyPatch) -> None:
     line = 'conflicting server name "a.test" on 0.0.0.0:80, ignored'
-    monkeypatch.setattr(host, "configuration", lambda built: host.Done(0, CONFIGURATION, f"nginx: [warn] {line}\n"))
+    monkeypatch.setattr(host, "configuration", lambda built: Done(0, CONFIGURATION, f"nginx: [warn] {line}\n"))
     answer = tools.ask(nginx_site={**SITE, "ports": [80], "default": False})
     assert answer["warnings"] == [f"nginx says: {line}. Another site has the name too."]
 
