@@ -1,8 +1,8 @@
 """Every check in one command, `make test`; `ONLY=lint,unit,default make test` runs some of them.
 
 Stages: lint, unit and syntax (on each ansible-core there is an environment for), demo, compose, and every Molecule
-scenario but those on request. A stage fails when it finds something, when it collects no test where it should, and when
-it did not run at all. The last line counts tests; a stage that fails without a failing test counts as one.
+scenario. A stage fails when it finds something, when it collects no test where it should, and when it did not run at
+all. The last line counts tests; a stage that fails without a failing test counts as one.
 """
 
 from __future__ import annotations
@@ -26,8 +26,6 @@ from tools.evidence import Counts, read_junit, why_failed
 from tools.run import CACHE, LOGS, ROOT, Problem, logged, main, seconds, short
 
 JUNIT = CACHE / "junit"
-# what runs only where it is named: there is no room for it in the time that all of it may take
-ON_REQUEST = ("tls",)
 DEMO_HOST = "flaskfleet-demo-check"
 NO_COLOR = {"NO_COLOR": "1", "PY_COLORS": "0", "ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0"}
 
@@ -234,13 +232,13 @@ def stages(found: Sequence[Environment], keep: bool) -> list[Stage]:
 
 
 def selected(every: Sequence[Stage], only: str) -> list[Stage]:
-    """The stages of --only; when it is empty all but those on request. Raises Problem for a name that is none."""
+    """The stages of --only; when it is empty all. Raises Problem for a name that is none."""
     wanted = [name for name in re.split(r"[,\s]+", only) if name]
     known = list(dict.fromkeys(stage.group for stage in every))
     unknown = [name for name in wanted if name not in known]
     if unknown:
         raise Problem(f"No such stage: {', '.join(unknown)}. There are: {', '.join(known)}.")
-    return [stage for stage in every if (stage.group in wanted if wanted else stage.group not in ON_REQUEST)]
+    return [stage for stage in every if not wanted or stage.group in wanted]
 
 
 def said(result: Result) -> str:

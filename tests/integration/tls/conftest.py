@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
+import re
+import tempfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +17,8 @@ from tests.integration.asking import Json, Site
 from tests.load.fleet import Played, play
 from tests.rendering import PREFIX
 
+# made before the tests of each host get a process: all of them have the same
+PLACE = tempfile.TemporaryDirectory()
 Deploy = Callable[..., Played]
 Users = Callable[[], contextlib.AbstractContextManager[None]]
 # Each of them now over a new connection, now over the one before, until the file goes. A connection that nginx closed
@@ -56,14 +62,32 @@ def site(host: Any) -> Site:
     return Site(host, "hello", f"{host.backend.get_hostname()}.test")
 
 
-@pytest.fixture(scope="module")
-def deploy(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Deploy:
-    """Run site.yml on the host; variables without the prefix of the role."""
-    place = tmp_path_factory.mktemp(site.hostname)
+def hosts_of(session: pytest.Session) -> list[str]:
+    """Return the hosts that are tested, each by a process of its own."""
+    return sorted({name for item in session.items for name in re.findall(r"ansible://([\w-]+)", item.nodeid)})
 
-    def run(*options: str, **variables: Any) -> Played:
-        prefixed = {PREFIX + name: value for name, value in variables.items()}
-        return play(prefixed, place, options=["--limit", site.hostname, *options])
+
+@pytest.fixture(scope="module")
+def deploy(site: Site, request: pytest.FixtureRequest) -> Deploy:
+    """Run site.yml once for all hosts, when all have come to this point; variables without the prefix of the role.
+
+    A run for each host would cost as much as for all, and they would wait for one another.
+    """
+    every, turns = hosts_of(request.session), itertools.count()
+
+    def run(**variables: Any) -> Played:
+        turn = Path(PLACE.name) / f"deploy-{next(turns)}"
+        turn.mkdir(exist_ok=True)
+        (turn / site.hostname).touch()
+        result = turn / "result.json"
+        if site.hostname == every[0]:
+            assert site.eventually(lambda: all((turn / name).exists() for name in every), 300)
+            prefixed = {PREFIX + name: value for name, value in variables.items()}
+            played = play(prefixed, turn, options=["--limit", ",".join(every)])
+            (turn / "part").write_text(json.dumps([played.rc, played.out, played.seconds]))
+            (turn / "part").rename(result)
+        assert site.eventually(result.exists, 600)
+        return Played(*json.loads(result.read_text()))
 
     return run
 

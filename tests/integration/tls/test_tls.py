@@ -1,4 +1,4 @@
-"""Certificates by themselves: the first, renewals, each bad pair, and from a directory to files and back.
+"""Certificates by themselves: the first, renewals, each bad pair, and every way to have one and the way back.
 
 The tests run in the order in which they stand here, and go on from where the one before left off.
 """
@@ -18,6 +18,7 @@ testinfra_hosts = ["ansible://flask_app"]  # and not the directory's
 PEM = "/var/lib/flaskfleet/tls/hello.pem"
 LIVE = "/etc/letsencrypt/live/flaskfleet-hello"
 CONF = "/etc/letsencrypt/renewal/flaskfleet-hello.conf"
+ACCOUNT = "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0LXNlY3JldA"  # of molecule.yml
 SHOW = """
 import hashlib, re, socket, ssl, sys
 name, pem = sys.argv[1:]
@@ -83,6 +84,15 @@ for sni, host in ((sys.argv[1],) * 2, (sys.argv[1], "evil.test"), ("evil.test",)
     assert site.python(strangers, site.name).split() == ["200", "421", "none", "none"]
 
 
+def test_the_key_of_the_account_is_for_root_and_nowhere_else(site: Site) -> None:
+    kept = "/var/lib/flaskfleet/tls/hello.ini"
+    assert site.root(f"stat -c '%a %U' {kept}") == "600 root"
+    found = site.root(
+        f"grep -rlF {ACCOUNT} /etc /var /run /tmp /root 2>/dev/null; journalctl | grep -cF {ACCOUNT}", False
+    )
+    assert found.split() == [kept, "0"]
+
+
 def test_a_further_name_of_the_certificate_is_not_the_apps(site: Site) -> None:
     answer = site.get("/.well-known/acme-challenge/none", host=f"mail.{site.name}")
     assert answer.status == 404 and answer.release is None
@@ -108,9 +118,8 @@ def test_a_renewal_that_the_directory_does_not_answer_is_told(site: Site) -> Non
     finally:
         site.root("cat /root/hosts > /etc/hosts")
     (problem,) = site.flaskctl("status")["problems"]
-    assert "the last renewal failed" in problem and "days are left" in problem
-    site.root("systemctl start certbot.service")
-    assert site.flaskctl("status")["problems"] == [] and shown(site) != before
+    assert "the last renewal failed" in problem and "days are left" in problem and shown(site) == before
+    site.root("systemctl reset-failed certbot.service")
 
 
 def test_a_directory_that_refuses_is_told_in_its_own_words(site: Site) -> None:
@@ -152,12 +161,31 @@ def test_no_bad_pair_comes_into_nginx(site: Site) -> None:
     assert site.flaskctl("certificate")["changed"] is False and certbot_runs(site) == runs
 
 
-def test_files_that_are_not_there_are_refused_before_anything_changes(site: Site, deploy: Deploy) -> None:
-    """As of somebody who is to fetch the first certificate by hand."""
-    before = shown(site)
-    played = deploy(tls={"certificate": "/etc/ssl/none.pem", "key": "/etc/ssl/none.key"})
-    assert played.rc != 0 and "/etc/ssl/none.pem cannot be read: No such file or directory" in played.out
-    assert "changed=0" in played.out and shown(site) == before
+def test_an_app_moves_to_a_certificate_that_nobody_else_has_signed_and_back(site: Site, users: Users) -> None:
+    """The site stays as it is, so that flaskctl does all of it."""
+    settings = site.root("cat /etc/flaskctl/hello.json")
+    own = {**json.loads(settings), "acme": {}, "selfsigned": True}
+    timer, live = "hello.certificate.timer", f"ls -d {LIVE} {CONF}"
+    try:
+        site.root(f"cat > /etc/flaskctl/hello.json <<'U'\n{json.dumps(own)}\nU")
+        with users():
+            assert site.flaskctl("certificate")["changed"] is True
+            site.flaskctl("prune")
+            digest = shown(site)
+        status = site.flaskctl("status")
+        assert status["certificate_self_signed"] is True and 88 <= status["certificate_days"] <= 90
+        assert not any("certificate" in each for each in status["problems"]), status["problems"]
+        assert site.root(live, check=False).count("No such") == 2
+        assert site.root(f"systemctl is-active {timer}; systemctl is-enabled {timer}").split() == ["active", "enabled"]
+        # as the timer does it, on a day on which little is left
+        old = f"openssl req -x509 -newkey rsa:2048 -nodes -days 20 -subj /CN=x -addext subjectAltName=DNS:{site.name}"
+        site.root(f"{old} -keyout /dev/stdout 2>/dev/null | cat > {PEM}; systemctl reload nginx")
+        with users():
+            site.root("systemctl start hello.certificate.service")
+        assert shown(site) != digest and site.flaskctl("status")["certificate_days"] >= 88
+    finally:
+        site.root(f"cat > /etc/flaskctl/hello.json <<'U'\n{settings}\nU")
+    assert site.flaskctl("status")["problems"] != []
 
 
 @pytest.fixture(scope="module")
@@ -193,8 +221,10 @@ def test_an_app_moves_from_files_to_a_directory_and_keeps_them_until_that_has_an
     assert site.flaskctl("status")["problems"] == []
 
 
-def test_with_the_app_goes_what_was_fetched_for_it(site: Site, deploy: Deploy) -> None:
-    played = deploy(state="purged")
-    assert played.rc == 0, played.out
-    assert site.root(f"ls -d {LIVE} {CONF} {PEM} /var/lib/flaskfleet", check=False).count("No such") == 4
+def test_with_the_app_goes_what_was_fetched_for_it(site: Site) -> None:
+    site.root("rm /etc/nginx/sites-*/hello.conf && systemctl reload nginx")  # as the role does before
+    site.flaskctl("remove", "--purge")
+    left = site.root(f"ls -d {LIVE} {CONF} {PEM} /var/lib/flaskfleet/tls", check=False)
+    assert left.count("No such") == 4, left
     assert site.root("systemctl is-active certbot.timer nginx", check=False).split() == ["active", "active"]
+    assert site.root("ls /etc/systemd/system | grep certificate", check=False) == ""

@@ -57,14 +57,6 @@ def test_a_stage_that_fails_without_a_failing_test_counts_as_one() -> None:
     assert [line.split()[:2] for line in lines[1:4]] == [["lint", "FAILED"], ["unit", "FAILED"], ["default", "FAILED"]]
 
 
-def test_what_is_on_request_runs_only_where_it_is_named() -> None:
-    every = [Stage(name, name, lambda: Result("")) for name in ("lint", *check.ON_REQUEST)]
-    assert [stage.name for stage in selected(every, "")] == ["lint"]
-    for name in check.ON_REQUEST:
-        assert [stage.name for stage in selected(every, f"lint,{name}")] == ["lint", name]
-    assert set(check.ON_REQUEST) <= {scenario.name for scenario in scenarios.find()}
-
-
 def test_what_was_skipped_is_said_with_the_reason() -> None:
     lines = summary([Result("default", counts=Counts(1, 0, 2, ("2 x no memory controller",)))], 3)
     assert "skipped in default: 2 x no memory controller" in lines
