@@ -55,6 +55,7 @@ SCENARIOS: dict[str, dict[str, Any]] = {
     "a certificate of a directory": {
         "server_names": ["example.com"],
         "tls": {"acme": {"email": "ops@example.com", "names": ["mail.example.com"]}},
+        "challenge_peers": ["10.0.0.11", "2001:db8::12"],
     },
     "mounted below a path": {"default_server": True, "url_prefix": "/api"},
     "routes with the path": {
@@ -76,6 +77,15 @@ SCENARIOS: dict[str, dict[str, Any]] = {
         "public_url": "https://example.com:8443",
         "trusted_proxies": ["10.0.0.0/8"],
     },
+    "headers and limits": {
+        "server_names": ["example.com"],
+        "headers": {"Content-Security-Policy": "default-src 'self'; report-uri \"/csp\"", "X-Frame-Options": ""},
+        "limits": {"connections": 200, "requests": 50},
+        "trusted_proxies": ["10.0.0.0/8"],
+    },
+    "a limit of requests alone": {"default_server": True, "limits": {"requests": "5", "burst": 9}},
+    "a limit of connections alone": {"default_server": True, "limits": {"connections": 100}},
+    "a certificate that nobody else has signed": {"default_server": True, "tls": {"selfsigned": True, "port": 8443}},
     "nginx's own words": {
         "default_server": True,
         "server_settings": {"client_max_body_size": "1g", "proxy_read_timeout": "5m", "gzip": "on"},

@@ -38,7 +38,7 @@ TAKES: dict[str, set[str]] = {
     "drain": {"seconds"},
     "undrain": set(),
     "maintenance": {"mode", "page", "src"},
-    "certificate": {"temporary"},
+    "certificate": {"temporary", "account"},
     "lock": {"holder"},
     "unlock": {"holder", "force", "keep"},
 }
@@ -50,6 +50,7 @@ SPEC: dict[str, Json] = {
     "archive": {"type": "str"},
     "sha256": {"type": "str"},
     "config": {"type": "str", "no_log": True},
+    "account": {"type": "str", "no_log": True},
     "try": {"type": "str", "choices": ["import", "health"]},
     "holder": {"type": "str"},
     "force": {"type": "bool", "default": False},
@@ -107,7 +108,7 @@ class ActionModule(StdinAction):  # type: ignore[misc]
         config = params["config"] if params["config"] is not None else ""
         # a line, because the archive may follow it
         line = to_bytes(config).replace(b"\n", b" ") + b"\n" if params["command"] == "stage" else b""
-        data = line + (content or b"") or b"\n"
+        data = line + (content or b"") or to_bytes(params["account"] or "") or b"\n"
         # who did it is who runs the playbook, not whom the host lets in
         done = self.call(["env", f"FLASKCTL_BY={user()}", FLASKCTL, *arguments(params, dry_run)], data)
         if done.code == NOT_FOUND:
@@ -157,7 +158,7 @@ def problem(params: Json, release_known: bool) -> str:
 
 
 def arguments(params: Json, dry_run: bool) -> list[str]:
-    """Return the arguments for flaskctl; the configuration is not among them, it goes to standard input."""
+    """Return the arguments for flaskctl; no secret is among them, these go to standard input."""
     given = ["--json", *(["--dry-run"] if dry_run else []), params["app"], params["command"]]
     for name in ("keep", "seconds", "page", "max_errors", "max_slower", "min_requests"):
         if params[name] is not None:
@@ -171,6 +172,8 @@ def arguments(params: Json, dry_run: bool) -> list[str]:
         given += ["--try", params["try"]]
     if params["config"] is not None:
         given += ["--config", "-"]
+    if params["account"]:
+        given += ["--account", "-"]
     return given + [params[name] for name in ("archive", "release", "mode") if params[name]]
 
 
@@ -207,6 +210,7 @@ def without_flaskctl(params: Json, dry_run: bool) -> Json:
         "tried": False,
         "verified": False,
         "certificate": "",
+        "certificate_unused": False,
         "lease": None,
         "repairs": [],
         "releases": [],

@@ -101,6 +101,11 @@ options:
       - With O(command=certificate), fetch none. A site that has none gets one to start with.
     type: bool
     default: false
+  account:
+    description:
+      - With O(command=certificate), C(key_id) and C(hmac_key) by which the directory knows whose account it is, JSON.
+        It goes to flaskctl through standard input, and is kept on the host in a file that only root may read.
+    type: str
   seconds:
     description:
       - With O(command=bake), how long to watch. As much time before the last activation is what it is compared with.
@@ -240,6 +245,10 @@ traffic:
       the last activation to five minutes after it; and when that was, in seconds of the epoch.
   returned: O(command=status) with O(traffic)
   type: dict
+certificate_self_signed:
+  description: Whether nobody else has signed the certificate, none without TLS.
+  returned: O(command=status)
+  type: bool
 workers:
   description: How many workers the web server of the current release has.
   returned: O(command=status)

@@ -92,8 +92,8 @@ def is_new(known: Known, goal: str) -> bool:
     return goal == "activate" and known["staged"].get("id") != known["staged"].get("current")
 
 
-# what flaskctl says of a certificate, where its command `certificate` has something to do, and where `prune` has
-FETCHED, UNUSED = ("due", "new"), "unused"
+# what flaskctl says of a certificate, where its command `certificate` has something to do
+FETCHED = ("due", "new")
 
 
 def turn(known: Known, goal: str, canary: bool, check: bool, migrates: bool) -> Json:
@@ -190,8 +190,8 @@ def plan(
     def of(host: str) -> Json:
         found, new = known[host], is_new(known[host], goal)
         canary = host in watched and new and found["staged"].get("current") is not None
-        unused = found["staged"].get("certificate") == UNUSED
-        too_many = len(found["staged"].get("releases", [])) > keep or unused
+        unused = found["staged"].get("certificate_unused")
+        too_many = len(found["staged"].get("releases", [])) > keep or bool(unused)
         return {
             # for all, from the first host. Where that has the release, it was migrated for by the run that was cut
             "migrate": migrates and not own_databases and new and not stop and not check and host == active[0],

@@ -66,8 +66,9 @@ def held_port(contact: Mapping[str, Any], holder: Mapping[str, Any], host: str, 
             " default site aside."
         )
     ways = "Stop it or give it another port"
-    if number != 443:
-        ways += f", or set another one for nginx, such as {PREFIX}listen: 8080"
+    https = len(site["ports"]) > 1 and number == site["ports"][-1]
+    other = f"{PREFIX}tls: {{port: 8443}}" if https else f"{PREFIX}listen: 8080"
+    ways += f", or set another one for nginx, such as {other}"
     return f"On {host} {who} listens on port {number}, which nginx needs. {ways}. Nothing was changed."
 
 

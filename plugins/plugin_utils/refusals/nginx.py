@@ -16,7 +16,9 @@ from ansible_collections.flaskfleet.web.plugins.plugin_utils.refusals.shapes imp
     a_number,
     a_record,
     a_text,
+    number,
     relative_path,
+    truth,
 )
 from ansible_collections.flaskfleet.web.plugins.plugin_utils.refusals.words import Problems, shown
 from ansible_collections.flaskfleet.web.plugins.plugin_utils.spec import options
@@ -110,6 +112,24 @@ def host_file_or_none(value: Any) -> Problems:
         yield from host_file(value)
 
 
+EAB = {
+    "key_id": (r"[^\s\[\x00-\x1f\x7f\"'#]+", "one word without quotes"),
+    "hmac_key": (r"[A-Za-z0-9_-]{16,}={0,2}", "base64url, of letters, digits, dashes and underscores"),
+}
+
+
+def eab(value: Any) -> Problems:
+    """Accept a key of an account that a directory has given out; nothing of it is shown."""
+    if value == {}:
+        return
+    if not isinstance(value, Mapping) or set(value) != set(EAB):
+        yield f"must have {' and '.join(EAB)}, and nothing else. Set both as the directory gave them."
+        return
+    for name, (pattern, words) in EAB.items():
+        if not isinstance(value[name], str) or not re.fullmatch(pattern, value[name]):
+            yield f"has {name}, which must be {words}. Copy it once more from what the directory gave out."
+
+
 ACME = a_record(
     options("tls", "acme"),
     "{email: ops@example.com}",
@@ -119,6 +139,7 @@ ACME = a_record(
     key_type=key_type,
     names=server_names,
     dns_hook=host_file_or_none,
+    eab=eab,
 )
 
 
@@ -135,19 +156,43 @@ TLS = a_record(
     "{certificate: /etc/ssl/hello.pem, key: /etc/ssl/private/hello.key}",
     certificate=host_file,
     key=host_file,
+    port=a_number(1, 65535, "Set the port that nginx listens on for HTTPS, such as 443."),
     acme=acme,
     hsts_max_age=a_number(0, None, "It is a number of seconds, such as 63072000."),
 )
 
 
+MADE = {"acme": "fetched", "selfsigned": "made"}
+PRELOAD_AGE = 31536000
+
+
+def preloaded(given: Mapping[str, Any]) -> Problems:
+    """Accept the word for the lists of browsers where these would take it."""
+    age = number(given.get("hsts_max_age", PRELOAD_AGE))
+    if truth(given.get("hsts_preload")) and (
+        not truth(given.get("hsts_include_subdomains")) or (age is not None and age < PRELOAD_AGE)
+    ):
+        yield (
+            "has hsts_preload, and the lists of browsers take a name only with hsts_include_subdomains: true and a"
+            f" hsts_max_age of {PRELOAD_AGE} or more. Set both, or remove hsts_preload."
+        )
+
+
 def tls(value: Any) -> Problems:
-    """Accept certificate and key, both or neither, or what a directory is asked with."""
-    fetched = isinstance(value, Mapping) and "acme" in value
-    needed = ("certificate", "key") if isinstance(value, Mapping) and value and not fetched else ()
+    """Accept certificate and key, both or neither, or what a directory is asked with, or one of the host's own."""
+    given = value if isinstance(value, Mapping) else {}
+    ways = [name for name in MADE if name in given and truth(given[name]) is not False]
+    needed = () if ways or not given else ("certificate", "key")
     unset = [key for key in needed if value.get(key) in (None, "")]
     yield from (f"has no {key}. Set certificate and key, or neither for plain HTTP." for key in unset)
-    if fetched and (value.get("certificate") or value.get("key")):
-        yield "has acme, and certificate or key too. Set acme to have one fetched, or the two files, not both."
+    if ways and (given.get("certificate") or given.get("key")):
+        yield (
+            f"has {ways[0]}, and certificate or key too. Set {ways[0]} to have one {MADE[ways[0]]}, or the two files,"
+            " not both."
+        )
+    if len(ways) > 1:
+        yield "has acme and selfsigned. Set acme to have a certificate fetched, or selfsigned for development."
+    yield from preloaded(given)
     yield from TLS({key: held for key, held in value.items() if key not in unset} if unset else value)
 
 
@@ -196,6 +241,22 @@ def proxy_network(value: Any) -> Problems:
 def trusted_proxies(value: Any) -> Problems:
     """Accept addresses and networks."""
     yield from a_list(value, proxy_network, "[10.0.0.0/24]")
+
+
+def peer(value: Any) -> Problems:
+    """Accept an address. nginx does not start where it cannot find out that of a name."""
+    try:
+        ipaddress.ip_address(value if isinstance(value, str) and "%" not in value else "")
+    except ValueError:
+        yield f"is {shown(value)}. It must be the IP address of a host of the fleet, such as 10.0.0.11."
+
+
+def challenge_peers(value: Any) -> Problems:
+    """Accept addresses of hosts, each once: nginx would ask one twice."""
+    yield from a_list(value, peer, "[10.0.0.11, 10.0.0.12]")
+    if isinstance(value, (list, tuple)):
+        for twice in sorted({str(item) for item in value if value.count(item) > 1}):
+            yield f"has {shown(twice)} twice. Remove one."
 
 
 def static_dir(value: Any) -> Problems:

@@ -39,6 +39,22 @@ def public_url(get: Callable[[str], Any]) -> Iterator[str]:
         )
 
 
+def https_port(get: Callable[[str], Any]) -> Iterator[str]:
+    """Yield what is wrong with the port for HTTPS beside the others."""
+    tls = get("tls")
+    https = number(completed(tls, options("tls"))["port"]) if tls and isinstance(tls, Mapping) else None
+    if https is not None and https == number(get("listen")):
+        yield (
+            f"{PREFIX}listen is {https}, where nginx listens for HTTPS when {PREFIX}tls is set. Set {PREFIX}listen: 80:"
+            " it redirects to HTTPS."
+        )
+    if https is not None and https == number(get("port")):
+        yield (
+            f"{PREFIX}port is {https}, where nginx listens for HTTPS when {PREFIX}tls is set. The app and nginx need a"
+            f" port each: set {PREFIX}port: 5000, for example."
+        )
+
+
 def python_in_a_home(get: Callable[[str], Any]) -> Iterator[str]:
     """Yield what is wrong with a Python that the app could not see."""
     python, opened = str(get("python") or ""), get("service_settings")
@@ -94,11 +110,7 @@ def relations(get: Callable[[str], Any], has: Callable[[str], bool]) -> Iterator
             f"{PREFIX}health_path is {ready}, the ready_path of {PREFIX}rollout, which nginx answers for load"
             " balancers, and which says no while the host is drained. Set another path of the app, such as /healthz."
         )
-    if get("tls") and number(get("listen")) == 443:
-        yield (
-            f"{PREFIX}listen is 443, where nginx listens for HTTPS when {PREFIX}tls is set. Set {PREFIX}listen: 80: it"
-            " redirects to HTTPS."
-        )
+    yield from https_port(get)
     if truth(get("url_prefix_in_routes")) and has("url_prefix") and not get("url_prefix"):
         yield (
             f"{PREFIX}url_prefix_in_routes is true and {PREFIX}url_prefix is empty. Set the prefix of the routes,"

@@ -7,7 +7,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.flaskfleet.web.plugins.plugin_utils.refusals import app, gunicorn, nginx, rollout, systemd
+from ansible_collections.flaskfleet.web.plugins.plugin_utils.refusals import (
+    app,
+    gunicorn,
+    nginx,
+    rollout,
+    site_headers,
+    systemd,
+)
 from ansible_collections.flaskfleet.web.plugins.plugin_utils.refusals.relations import relations
 from ansible_collections.flaskfleet.web.plugins.plugin_utils.refusals.shapes import Rule, a_bool, a_number, a_text
 from ansible_collections.flaskfleet.web.plugins.plugin_utils.refusals.words import meant
@@ -40,9 +47,12 @@ RULES: dict[str, Rule] = {
     "listen": a_number(1, 65535, "Set the port that nginx listens on, such as 80."),
     "public_url": nginx.public_url,
     "tls": nginx.tls,
+    "challenge_peers": nginx.challenge_peers,
     "url_prefix": a_text(r"|(/[A-Za-z0-9._~-]+)+", "empty, or a path without a slash at its end, such as /api"),
     "url_prefix_in_routes": a_bool,
     "static": nginx.static,
+    "headers": site_headers.headers,
+    "limits": site_headers.limits,
     "server_settings": nginx.server_settings,
     "trusted_proxies": nginx.trusted_proxies,
     "harden_nginx": a_bool,

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 ID = r"[0-9a-f]{12}"
 UNIT = re.compile(
-    r"nginx\.service|certbot\.(?:service|timer)|(?P<app>[a-z][a-z0-9-]{0,30})(?:"
+    r"nginx\.service|certbot\.(?:service|timer)|[a-z][a-z0-9-]{0,30}\.certificate\.(?:service|timer)|(?P<app>[a-z][a-z0-9-]{0,30})(?:"
     rf"\.socket|\.service|@{ID}\.service|\.[a-z][a-z0-9-]*@{ID}\.(?:service|timer)"
     rf"|\.(?:try|twin)-{ID}\.service|-run-\d+(?:\.service)?)\Z"
 )
@@ -56,15 +56,15 @@ JOURNALCTL = (
     *(r"-o json", r"-b", r"MESSAGE_ID=[0-9a-f]{32}", r"UNIT=\S+", r"_PID=1", r"\+"),
 )
 OPENSSL = (
-    *(r"version", r"verify", r"pkey -pubout -passin pass:", r"x509 -noout -enddate -in \S+"),
+    *(r"version", r"verify", r"pkey -pubout -passin pass:", r"x509 -noout -enddate -subject -issuer -in \S+"),
     *(r"x509 -noout -subject -issuer -dates -text", r"x509 -noout -pubkey", r"x509 -noout -checkhost \S+"),
-    r"req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -sha256 -days \d+ -subj /CN=temporary"
+    r"req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -sha256 -days \d+ -subj /CN=self-signed"
     r" -addext subjectAltName=DNS:\S+ -keyout /dev/stdout",
 )
 CERTBOT = (
     r"delete --non-interactive --cert-name flaskfleet-\S+",
     r"certonly --non-interactive --agree-tos --no-eff-email --email \S+ --cert-name flaskfleet-\S+"
-    r" --key-type (?:ecdsa|rsa)(?: --server \S+)? --force-renewal --renew-with-new-domains"
+    r" --key-type (?:ecdsa|rsa)(?: --config \S+)?(?: --server \S+)? --force-renewal --renew-with-new-domains"
     r" --deploy-hook /usr/local/bin/flaskctl \S+ certificate(?: --webroot --webroot-path /var/www/html"
     r"| --manual --preferred-challenges dns --manual-auth-hook \S+ --manual-cleanup-hook \S+)(?: --domain \S+)+",
 )

@@ -119,7 +119,8 @@ def recorded(host: FakeHost) -> dict[str, str]:
 
 def staged(host: FakeHost, tmp_path: Path) -> str:
     path = archive(tmp_path / "v1.tar.gz", {"app.py": "x", "requirements.txt": "flask\n"})
-    return str(call(host, "hello", "stage", str(path), "--config", "-", "--json", stdin=config()).json["certificate"])
+    said = call(host, "hello", "stage", str(path), "--config", "-", "--json", stdin=config()).json
+    return "unused" if said["certificate_unused"] and not said["certificate"] else str(said["certificate"])
 
 
 def holds(host: Directory, pair: Signed) -> bool:
@@ -327,6 +328,128 @@ def test_files_are_checked_and_taken(host: Directory) -> None:
 def test_an_app_without_tls_has_none(host: Directory) -> None:
     settings(host, certificate="", key="", acme={}, certificate_names=[])
     assert certificate(host, rc=1).json["msg"] == "hello has no certificate"
+
+
+# of its own making
+
+SELF = {"acme": {}, "selfsigned": True}
+TIMER, SERVICE = "hello.certificate.timer", "hello.certificate.service"
+
+
+def own(host: Directory) -> Any:
+    return flaskctl.certificates((host.root / PEM).read_text(), flaskctl.runner(host))[0]
+
+
+def test_one_that_nobody_else_has_signed_is_made_once_and_a_timer_renews_it(host: Directory, tmp_path: Path) -> None:
+    host.clock = time.time() + 60
+    settings(host, **SELF)
+    assert staged(host, tmp_path) == "due"
+    certificate(host, "--temporary")
+    host.read_pem()
+    assert certificate(host).json["changed"] is True, "the timer"
+    made = own(host)
+    assert 89 < (made.ends - host.clock) / 86400 < 90.1 and made.subject == made.issuer
+    shown = host.show(TIMER)[TIMER]
+    assert (shown["ActiveState"], shown["UnitFileState"]) == ("active", "enabled")
+    assert "flaskctl hello certificate\n" in (host.root / f"etc/systemd/system/{SERVICE}").read_text()
+    assert staged(host, tmp_path) == "" and certificate(host).json["changed"] is False and host.asked == []
+    said = call(host, "hello", "--json").json
+    assert "certificate" not in str(said["problems"]) and said["drift"] == []
+    assert said["certificate_self_signed"] is True
+    assert "89 days left; nobody else has signed it" in said["msg"]
+    host.sleep(59 * 86400)
+    assert staged(host, tmp_path) == "" and certificate(host).json["changed"] is False
+    host.sleep(2 * 86400)
+    assert staged(host, tmp_path) == "due"
+    assert certificate(host).json["changed"] is True and own(host).text != made.text
+
+
+@pytest.mark.parametrize("names", [["b.test"], ["a.test", "c.test"], ["*.a.test"]])
+def test_another_name_is_another_one(host: Directory, tmp_path: Path, names: list[str]) -> None:
+    host.clock = time.time() + 60
+    settings(host, **SELF)
+    certificate(host)
+    settings(host, **SELF, certificate_names=names)
+    assert staged(host, tmp_path) == "due"
+    certificate(host)
+    assert staged(host, tmp_path) == ""
+    assert flaskctl.faults(*[str(host.root / PEM)] * 2, names, host.clock, flaskctl.runner(host)) == []
+
+
+def test_a_site_for_any_name_has_one_too(host: Directory, tmp_path: Path) -> None:
+    settings(host, **SELF, certificate_names=[])
+    certificate(host)
+    assert staged(host, tmp_path) == ""
+
+
+def test_one_of_its_own_that_nginx_refuses_goes_back_and_a_timer_that_stands_still_is_told(host: Directory) -> None:
+    host.clock = time.time() + 60
+    settings(host, **SELF)
+    certificate(host)
+    before = own(host)
+    host.sleep(80 * 86400)
+    host.nginx_refuses = "nginx: [emerg] no"
+    assert certificate(host, rc=1).json["detail"] == "nginx: [emerg] no" and own(host).text == before.text
+    host.set_unit(TIMER, ActiveState="inactive")
+    host.set_unit(SERVICE, ActiveState="failed")
+    problems = "\n".join(call(host, "hello", "--json").json["problems"])
+    assert f"{TIMER} is not active: systemctl enable --now {TIMER}" in problems
+    assert f"the last renewal failed: 9 days are left; journalctl -u {SERVICE} tells why" in problems
+
+
+def test_an_app_moves_from_a_directory_to_its_own_and_back(host: Directory, tmp_path: Path) -> None:
+    host.clock = time.time() + 60
+    certificate(host)
+    good = host.gives
+    settings(host, **SELF)
+    assert staged(host, tmp_path) == "due"
+    certificate(host, "--temporary")
+    assert isinstance(good, Signed) and holds(host, good), "until its turn"
+    certificate(host)
+    assert own(host).subject == own(host).issuer and staged(host, tmp_path) == "unused"
+    call(host, "hello", "prune", "--json")
+    assert staged(host, tmp_path) == "" and not (host.root / CONF).exists() and (host.root / PEM).exists()
+    settings(host)
+    assert staged(host, tmp_path) == "due"
+    certificate(host)
+    assert holds(host, good) and staged(host, tmp_path) == "unused", "the timer"
+    call(host, "hello", "prune", "--json")
+    assert staged(host, tmp_path) == "" and holds(host, good) and host.up(TIMER) == []
+    assert not [path for path in recorded(host) if TIMER in path]
+
+
+@pytest.mark.parametrize("command", [("remove",), ("prune",)])
+def test_its_timer_goes_with_it(host: Directory, command: tuple[str, ...]) -> None:
+    settings(host, **SELF)
+    certificate(host)
+    settings(host, acme={}, certificate="", key="", certificate_names=[])
+    call(host, "hello", *command, "--json")
+    assert not (host.root / PEM).exists()
+    left = [path.name for path in (host.root / "etc/systemd/system").rglob("hello.certificate*")]
+    assert left == [] and not [path for path in recorded(host) if "certificate" in path or "tls" in path]
+
+
+# an account that the directory knows
+
+SECRET = "c2VjcmV0LXNlY3JldC1zZWNyZXQ"
+
+
+def test_a_key_of_the_account_reaches_certbot_in_a_file_and_nothing_else(host: Directory) -> None:
+    settings(host, acme={**ACME, "eab": True})
+    said = certificate(host, rc=1).json
+    assert "has no key for its account" in said["msg"] and host.asked == []
+    account = json.dumps({"key_id": "kid-1", "hmac_key": SECRET})
+    done = call(host, "hello", "certificate", "--account", "-", "--json", stdin=account)
+    assert done.rc == 0 and SECRET not in done.out
+    (argv,) = host.requests()
+    file = Path(argv[argv.index("--config") + 1])
+    assert file.read_text() == f"eab-kid = kid-1\neab-hmac-key = {SECRET}\n" and file.stat().st_mode & 0o777 == 0o600
+    assert SECRET not in str(host.asked) and SECRET not in str(host.environments)
+    assert SECRET not in json.dumps(recorded(host)) and SECRET not in call(host, "hello", "--json").out
+    settings(host, acme={**ACME, "eab": True, "key_type": "rsa"})
+    assert certificate(host).json["changed"] is True and "--config" in host.requests()[1], "by hand, it is known"
+    call(host, "hello", "remove", "--json")
+    assert not file.exists()
 
 
 # leaving

@@ -128,6 +128,15 @@ def test_flaskctl_is_told_who_runs_the_playbook(engine: Engine, monkeypatch: pyt
     assert "env 'FLASKCTL_BY=ada lovelace' " in action.commands[0]
 
 
+def test_the_key_of_an_account_goes_to_standard_input_and_nowhere_else(engine: Engine) -> None:
+    account = json.dumps({"key_id": "kid-1", "hmac_key": "s3cr3t"})
+    result = engine.run(command="certificate", account=account)
+    assert engine.stdin() == account.encode() and "s3cr3t" not in str(engine.argv()) + str(result)
+    assert engine.argv()[-2:] == ["--account", "-"]
+    engine.run(command="certificate", account="")
+    assert "--account" not in engine.argv() and engine.stdin() == b"\n"
+
+
 def test_the_configuration_goes_to_standard_input_byte_for_byte_and_nowhere_else(engine: Engine) -> None:
     config = json.dumps({"environment": {"TOKEN": "s3cr3t\n\\ü'\"", "DEBUG": "1"}}, ensure_ascii=False)
     engine.answers({"command": "stage", "changed": True, "msg": "staged 1 release", "id": "1"})

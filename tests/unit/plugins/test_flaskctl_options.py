@@ -96,4 +96,4 @@ def test_what_a_task_asks_for_arrives(command: str, dry_run: bool) -> None:
     found = flaskctl.parse(arguments(params, dry_run))
     assert (found.app, found.command, found.json, found.dry_run) == ("hello", command, True, dry_run)
     for name, action in COMMANDS[command].items():
-        assert getattr(found, action.dest) == ("-" if name == "config" else params[name]), name
+        assert getattr(found, action.dest) == ("-" if name in ("config", "account") else params[name]), name

@@ -538,7 +538,7 @@ def test_a_certificate_is_fetched_before_the_host_is_taken_in_again(standing: st
 
 
 def test_a_certificate_that_nothing_uses_goes_at_the_end() -> None:
-    settled = host(contact=RUNS, installed=STAYS, staged={**SERVES, "certificate": "unused"})
+    settled = host(contact=RUNS, installed=STAYS, staged={**SERVES, "certificate_unused": True})
     found = planned({"web1": settled})
     assert found["batches"] == [] and each(found, "prune", "unlock")["web1"] == {"prune": True, "unlock": True}
     failed = planned({"web1": {**settled, **host(failed=FAILED)}})

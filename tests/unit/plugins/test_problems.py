@@ -82,6 +82,13 @@ def told(**options: Any) -> list[str]:
         ("listen", 80),
         ("listen", "8080"),
         ("tls", {}),
+        ("tls", {"selfsigned": True, "port": 8443}),
+        ("tls", {"certificate": "/a", "key": "/b", "selfsigned": False, "port": "4443"}),
+        ("tls", {"selfsigned": "yes", "hsts_preload": True, "hsts_include_subdomains": True}),
+        ("headers", {"X-Frame-Options": "", "Content-Security-Policy": "default-src 'self'; img-src \"a\" {x}"}),
+        ("headers", {"X-Powered": 7}),
+        ("challenge_peers", ["10.0.0.11", "2001:db8::12"]),
+        ("limits", {"connections": 100, "requests": "20"}),
         ("tls", {"certificate": "/etc/ssl/a.pem", "key": "/etc/ssl/private/a.key", "hsts_max_age": 0}),
         ("url_prefix", ""),
         ("url_prefix", "/api"),
@@ -309,6 +316,42 @@ def test_what_can_work_is_let_through(option: str, value: Any) -> None:
         ("tls", {"key": "/a"}, "has no certificate"),
         ("tls", {"certificate": "/a", "key": ""}, "has no key"),
         ("tls", {"hsts_max_age": 1}, "has no certificate"),
+        ("tls", {"selfsigned": False}, "has no certificate"),
+        ("tls", {"selfsigned": True, "key": "/a"}, "to have one made, or the two files"),
+        ("tls", {"selfsigned": True, "acme": {"email": "o@a.test"}}, "has acme and selfsigned"),
+        ("tls", {"selfsigned": "on it"}, "true or false"),
+        ("tls", {"selfsigned": True, "port": 0}, "from 1 to 65535"),
+        ("tls", {"certificate": "/a", "key": "/b", "hsts_preload": True}, "only with hsts_include_subdomains"),
+        (
+            "tls",
+            {"selfsigned": True, "hsts_preload": True, "hsts_include_subdomains": True, "hsts_max_age": 300},
+            "31536000 or more",
+        ),
+        *[
+            ("tls", {"acme": {"email": "o@a.test", "eab": value}}, words)
+            for value, words in (
+                ("s3cr3t", "must have key_id and hmac_key"),
+                ({"key_id": "a"}, "must have key_id and hmac_key"),
+                ({"key_id": "a", "hmac_key": "s3cr3t"}, "must be base64url"),
+                ({"key_id": "a\neab-x = y", "hmac_key": "s3cr3t-s3cr3t_s3cr3t"}, "must be one word"),
+                ({"key_id": "a", "hmac_key": "s3cr3t-s3cr3t_s3cr3t", "kid": "s3cr3t"}, "and nothing else"),
+            )
+        ],
+        ("headers", "X-Frame-Options: DENY", "must be a dictionary"),
+        ("headers", {"X Frame": "a"}, "no name of a header"),
+        ("headers", {"Set-Cookie": "a=b"}, "nginx is not to add"),
+        ("headers", {"X-A": "a", "x-a": "b"}, "which are one header"),
+        ("headers", {"X-A": True}, "must be a text"),
+        ("headers", {"X-A": "x" * 4001}, "nginx reads 4000"),
+        *[("headers", {"X-A": held}, "ASCII prints") for held in ("a\nb", "$host", "a\\", "ü", " a", "a\x7f", "a\t")],
+        ("limits", {"connections": -1}, "Set it to 0 or more"),
+        ("limits", {"rate": 5}, "not known"),
+        *[
+            ("challenge_peers", value, "the IP address of a host")
+            for value in (["web1"], ["10.0.0.1:80"], ["10.0.0.0/24"], ["fe80::1%eth0"], [5], [""])
+        ],
+        ("challenge_peers", "10.0.0.1", "must be a list"),
+        ("challenge_peers", ["10.0.0.1", "10.0.0.1"], "twice"),
         ("tls", {"acme": {}}, "has no email"),
         ("tls", {"acme": {"email": "ops"}}, "one mail address"),
         ("tls", {"acme": {"email": "--config x@y"}}, "one mail address"),
@@ -430,6 +473,12 @@ def test_no_message_shows_a_secret(option: str, value: Any) -> None:
     assert found and "TOKEN" in found[0] and "s3cr3t" not in str(found)
 
 
+@pytest.mark.parametrize("eab", ["s3cr3t", ["s3cr3t"], {"s3cr3t": 1}, {"key_id": "a", "hmac_key": "s3cr3t"}])
+def test_no_message_shows_the_key_of_an_account(eab: Any) -> None:
+    found = told(tls={"acme": {"email": "o@a.test", "eab": eab}}, server_names=["a.test"])
+    assert found and "eab" in found[0] and "s3cr3t" not in str(found)
+
+
 def test_no_message_shows_the_password_of_a_url() -> None:
     found = told(pip={"index_url": "https://ada:s3cr3t@x y"}, source="git+https://ada:s3cr3t@x.example/a.git")
     assert len(found) == 2 and "s3cr3t" not in str(found)
@@ -455,6 +504,8 @@ def test_a_long_or_unprintable_value_is_shown_short_and_on_one_line() -> None:
         ({"python": "/home/ada/.pyenv/shims/python"}, "python is /home/ada/.pyenv/shims/python, in a home"),
         ({"python": "/root/.local/bin/python3", "service_settings": {"ProtectHome": False}}, "in a home"),
         ({"tls": {"certificate": "/a", "key": "/b"}, "listen": 443}, "listen is 443"),
+        ({"tls": {"selfsigned": True, "port": 80}, "listen": "80"}, "listen is 80"),
+        ({"tls": {"selfsigned": True, "port": "8443"}, "port": 8443}, "port is 8443"),
         ({"tls": {"acme": {"email": "o@a.test"}}, "default_server": True}, "a certificate is for host names"),
         ({"tls": {"acme": {"email": "o@a.test"}}, "server_names": ["*.a.test"]}, "only where DNS proves it"),
         ({"tls": {"acme": {"email": "o@a.test", "names": ["*.a.test"]}}, "server_names": ["a.test"]}, "*.a.test is a"),
@@ -484,6 +535,11 @@ def test_values_that_do_not_fit_together_are_refused(options: dict[str, Any], wo
             "server_names": ["*.a.test"],
         },
         {"listen": 443},
+        {
+            "tls": {"acme": {"email": "o@a.test", "eab": {"key_id": "kid-1", "hmac_key": "s3cr3t-s3cr3t_s3cr3t="}}},
+            "server_names": ["a.test"],
+        },
+        {"tls": {"selfsigned": True}},
         {"health_path": "/readyz", "rollout": {"ready_path": "/other"}},
         {
             "health_path": "/ready",
@@ -649,7 +705,10 @@ def clash(name: str, app: str = "", site: str = "shop.test on 80 (/etc/nginx/sit
             held(80, "apache2.service", "apache2"),
             ("apache2, pid 4711, apache2.service listens on port 80", "listen: 8080"),
         ),
-        (held(443, "docker.service", "docker-proxy"), ("docker-proxy", "port 443", "give it another port.")),
+        (
+            held(443, "docker.service", "docker-proxy"),
+            ("docker-proxy", "port 443", "give it another port,", "tls: {port: 8443}"),
+        ),
         (held(80, "session-3.scope", "nginx"), ("nginx, pid 4711, session-3.scope",)),
         (held(80, "", "", pid=0), ("a process that cannot be seen listens on port 80",)),
         (held(81, "apache2.service", "apache2"), ("port 81", "a site that nginx has", "default_server: true")),

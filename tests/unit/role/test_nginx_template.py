@@ -154,6 +154,18 @@ def test_a_further_name_of_the_certificate_has_its_challenges_answered_and_nothi
     assert f"ssl_certificate {both}" in secure and f"ssl_certificate_key {both}" in secure
 
 
+@pytest.mark.parametrize("tls", [{}, {"tls": TLS}])
+def test_a_host_without_the_answer_to_a_challenge_asks_its_peers_which_ask_nobody(tls: dict[str, Any]) -> None:
+    text = site({"server_names": ["a.test"], "listen": 8080, "challenge_peers": ["10.0.0.1", "2001:db8::2"], **tls})
+    peers = lines(block(text, "upstream hello_peers"))
+    assert {"server 10.0.0.1:8080 max_fails=0;", "server [2001:db8::2]:8080 max_fails=0;"} <= set(peers)
+    plain = servers(text)[0]
+    assert "try_files $uri @hello_peers;" in block(plain, "location ^~ /.well-known/acme-challenge/")
+    asked = block(plain, "location ^~ /.well-known/flaskfleet-challenge/")
+    assert "alias /var/www/html/.well-known/acme-challenge/;" in asked and "peers" not in asked
+    assert "peers" not in site({"server_names": ["a.test"], **tls})
+
+
 def test_with_tls_the_http_port_only_redirects_and_serves_certificate_challenges() -> None:
     plain, secure = servers(site(NAMED_TLS))
     assert "return 308 https://$flaskfleet_host$request_uri;" in plain
@@ -180,8 +192,62 @@ def test_without_tls_there_is_one_server_and_no_word_of_it() -> None:
 def test_browsers_remember_https_for_two_years_unless_told_otherwise() -> None:
     assert '"max-age=63072000"' in site(NAMED_TLS)
     text = site({"server_names": ["example.com"], "tls": {**TLS, "hsts_max_age": 300}})
-    # nginx inherits no add_header into a location that has one: static files and the page of the maintenance
-    assert re.findall(r"max-age=(\d+)", text) == ["300"] * 3
+    assert re.findall(r"max-age=(\d+)", text) == ["300"]
+    words = {"hsts_include_subdomains": True, "hsts_preload": "yes"}
+    assert '"max-age=63072000; includeSubDomains; preload"' in site({**NAMED_TLS, "tls": {**TLS, **words}})
+
+
+@pytest.mark.parametrize("tls", [{"selfsigned": True}, {**TLS, "port": 8443}])
+def test_browsers_are_not_sent_to_443_for_ever_where_nobody_is_or_nobody_signed(tls: dict[str, Any]) -> None:
+    assert "Strict-Transport" not in site({"default_server": True, "tls": tls})
+    assert '"max-age=0"' in site({"default_server": True, "tls": {**tls, "hsts_max_age": 0}})
+
+
+def test_another_port_for_https_is_named_wherever_it_counts() -> None:
+    values = {"server_names": ["example.com"], "listen": 8080, "tls": {**TLS, "port": "8443"}}
+    plain, secure = servers(site(values))
+    assert "return 308 https://$flaskfleet_host:8443$request_uri;" in plain and "listen 8080;" in plain
+    assert {"listen 8443 ssl http2;", "listen [::]:8443 ssl http2;"} <= set(lines(secure))
+    asked = evaluate("__flask_gunicorn_nginx_app.verify", values)
+    assert (asked["port"], asked["host"]) == (8443, "example.com:8443")
+    assert evaluate("__flask_gunicorn_nginx_server.ports", values) == [8080, 8443]
+
+
+# What nginx adds
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_every_answer_has_the_headers_and_an_answer_of_the_app_has_none_twice(scenario: str) -> None:
+    """nginx inherits no add_header into a block that has one."""
+    text = site(SCENARIOS[scenario])
+    own = re.findall(r"add_header \S+ (\$\w+_header\d+) always;", servers(text)[-1])
+    each = set(own)
+    assert each and each == set(re.findall(r"^map \$upstream_http_\w+ (\$\w+)", text, re.M))
+    for found in re.findall(r"\{([^{}]*add_header (?:Retry-After|Cache-Control)[^{}]*)\}", text):
+        assert set(re.findall(r"(\$\w+_header\d+)", found)) == each
+    places = 1 + len(re.findall(r"add_header Retry-After", text))
+    assert len(own) == places * len(each), "nowhere else is one set, so that all inherit them"
+
+
+def test_a_header_of_the_users_is_over_the_roles_and_an_empty_one_leaves_it_out() -> None:
+    def added(**values: Any) -> dict[str, str]:
+        found = evaluate("__flask_gunicorn_nginx_server.headers", {"default_server": True, **values})
+        return {each["name"]: each["value"] for each in found}
+
+    assert added()["X-Frame-Options"] == '"SAMEORIGIN"' and added()["X-Request-ID"] == '"$request_id"'
+    own = added(headers={"x-frame-options": "DENY", "Referrer-Policy": "", "Content-Security-Policy": "a \"b\" 'c'"})
+    assert own["x-frame-options"] == '"DENY"' and "X-Frame-Options" not in own and "Referrer-Policy" not in own
+    assert own["Content-Security-Policy"] == '"a \\"b\\" \'c\'"'
+    assert "X-Frame-Options" not in added(server_settings={"add_header": "X-Frame-Options DENY always"})
+    assert added(tls=TLS, headers={"strict-transport-security": ""}).keys() == added().keys()
+
+
+def test_limits_are_off_unless_set() -> None:
+    assert not re.search("limit_(conn|req)(_zone)? ", site({"default_server": True}))
+    text = site({"default_server": True, "limits": {"connections": 100}})
+    assert "limit_conn hello_connections 100;" in text and "limit_req " not in text
+    text = site({"default_server": True, "limits": {"requests": 5}})
+    assert "limit_req zone=hello_requests burst=100 nodelay;" in block(text, "location /") and "limit_conn " not in text
 
 
 # What reaches the app
@@ -372,7 +438,12 @@ def test_the_users_directives_win_over_the_roles_and_join_them() -> None:
 def test_every_directive_stands_once_in_the_server_block() -> None:
     server = servers(site({"default_server": True, "server_settings": {"proxy_read_timeout": "5m"}}))[0]
     settings = [line.split()[0] for line in server.splitlines() if re.match(r"    [a-z_]+ .*;$", line)]
-    assert not {name for name in settings if settings.count(name) > 1} - {"listen", "set", "set_real_ip_from"}
+    assert not {name for name in settings if settings.count(name) > 1} - {
+        "listen",
+        "set",
+        "set_real_ip_from",
+        "add_header",
+    }
 
 
 def test_the_answer_while_the_app_is_down_asks_to_come_back() -> None:

@@ -26,6 +26,10 @@ TEMPLATES = sorted(path.name.removesuffix(".j2") for path in (ROLE / "templates"
 # what is not made into a file of its own, and where its text ends up
 PROCESSES = "__flask_gunicorn_nginx_release.processes.values()"
 INSIDE = {
+    **dict.fromkeys(
+        ("app.challenges.conf", "app.headers.conf", "app.maps.conf"),
+        "lookup('flaskfleet.web.template', 'app.nginx.conf.j2')",
+    ),
     "release.conf": "__flask_gunicorn_nginx_release.service",
     "sandbox.conf": "__flask_gunicorn_nginx_release.service",
     "app.process@.service": f"{PROCESSES} | map(attribute='service') | join('\n')",
@@ -42,7 +46,7 @@ def fixed_lines(template: str) -> tuple[set[str], set[str]]:
         tag = re.match(r"{%\s*(\w+)", line)
         if tag:
             depth += {"if": 1, "for": 1, "endif": -1, "endfor": -1}.get(tag[1], 0)
-        elif line.strip() and "{{" not in line:
+        elif line.strip() and "{{" not in line and not line.startswith("{#"):
             every.add(line)
             if depth:
                 conditional.add(line)

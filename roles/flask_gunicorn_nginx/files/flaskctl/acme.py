@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from flaskctl import Json
 from flaskctl.layout import LAUNCHER, WEBROOT
 
-DUE, NEW, UNUSED = "due", "new", "unused"
+DUE, NEW = "due", "new"
 # what certbot says of itself, and not of what went wrong
 ASIDE = re.compile(
     r"Saving debug log|Ask for help|Plugins selected|Account registered|Requesting a|Renewing an|- - -|$"
@@ -25,21 +26,28 @@ def request(settings: Mapping[str, Any]) -> Json | None:
     return {"names": names, **{key: acme.get(key) or "" for key in ("directory", "key_type", "dns_hook")}}
 
 
-def standing(wanted: Json | None, asked: Json | None, pair: str, installed: str, ended: bool) -> str:
+def standing(wanted: Json, asked: Json | None, pair: str, installed: str, ended: bool) -> str:
     """Return what is to be done about a certificate, nothing where all is well.
 
     `asked`: with what the last one was asked for, None where the role never asked. `pair`: what certbot has,
     `installed`: what nginx reads.
     """
-    if wanted is None:
-        return UNUSED if asked is not None else ""
     if wanted != (asked or {}).get("request") or not pair or ended:
         return DUE
     return NEW if pair != installed else ""
 
 
-def certbot_argv(app: str, lineage: str, settings: Mapping[str, Any]) -> list[str]:
-    """Return the command that asks the directory; certbot keeps all of it for the renewals."""
+def certbot_lines(account: str) -> str:
+    """Return what a directory wants to know of an account that is bound to one of its own, as a file of certbot."""
+    given = json.loads(account)
+    return "".join(f"eab-{name} = {given[key]}\n" for name, key in (("kid", "key_id"), ("hmac-key", "hmac_key")))
+
+
+def certbot_argv(app: str, lineage: str, settings: Mapping[str, Any], config: str) -> list[str]:
+    """Return the command that asks the directory; certbot keeps all of it for the renewals.
+
+    `config`: a file of options that are secret, which must not stand in an argument.
+    """
     acme, names = settings["acme"], sorted(set(settings["certificate_names"]))
     hook = acme.get("dns_hook")
     how = ["--webroot", "--webroot-path", WEBROOT]
@@ -48,6 +56,7 @@ def certbot_argv(app: str, lineage: str, settings: Mapping[str, Any]) -> list[st
     return [
         *("certbot", "certonly", "--non-interactive", "--agree-tos", "--no-eff-email", "--email", acme["email"]),
         *("--cert-name", lineage, "--key-type", acme.get("key_type") or "ecdsa"),
+        *(["--config", config] if config else []),
         *(["--server", acme["directory"]] if acme.get("directory") else []),
         # that it is due was decided here
         *("--force-renewal", "--renew-with-new-domains", "--deploy-hook", f"{LAUNCHER} {app} certificate"),

@@ -78,7 +78,7 @@ def carry_out(options: argparse.Namespace, app: App, stdin: IO[str]) -> Json:
         "drain": lambda: drain(app, options.seconds),
         "undrain": lambda: undrain(app),
         "maintenance": lambda: maintenance(app, options.mode, text_of(options.page, stdin)),
-        "certificate": lambda: certificate(app, options.temporary),
+        "certificate": lambda: certificate(app, options.temporary, text_of(options.account, stdin)),
         "prune": lambda: prune(app, options.keep),
         "logs": lambda: logs(app, options.follow, options.lines, options.json, options.process),
         "run": lambda: run_command(app, options.words, options.release, tty, options.json),

@@ -61,11 +61,13 @@ class Layout:
         self.nginx_logs_dir = at("/var/log/nginx")
         self.access_logs = tuple(self.nginx_logs_dir / f"{name}.access.log{end}" for end in ("", ".1"))
         self.certificate_file, self.request_file = at(f"{TLS}/{name}.pem"), at(f"{TLS}/{name}.json")
+        self.account_file = at(f"{TLS}/{name}.ini")  # by what a directory knows the account; a secret
         self.certificate_lock_file = at(f"/run/flaskctl/{name}.certificate.lock")
         self.authorities_file = at(AUTHORITIES)
         lineage = f"flaskfleet-{name}"  # certbot's word for a certificate and those that came before it
         self.lineage_dir = at(f"{LETSENCRYPT}/live/{lineage}")
         self.lineage_conf = at(f"{LETSENCRYPT}/renewal/{lineage}.conf")
+        self.renewal_service, self.renewal_timer = (f"{name}.certificate.{kind}" for kind in ("service", "timer"))
         self.launcher, self.engines_dir = at(LAUNCHER), at(ENGINES)
         self.socket, self.service = f"{name}.socket", f"{name}.service"  # the service: what starts at boot
 

@@ -131,6 +131,7 @@ def add_nginx_commands(add: Adder) -> None:
     certificate.add_argument(
         "--temporary", action="store_true", help="none is fetched: a site that has none gets one to start with"
     )
+    certificate.add_argument("--account", metavar="FILE", help="key_id and hmac_key of the account, JSON; - for input")
     maintenance = add("maintenance", "answer every path of the app with 503 and a page; its health path not")
     maintenance.add_argument("mode", choices=("on", "off"), help="on, until off, whatever happens to the host")
     maintenance.add_argument("--page", metavar="FILE", help="the page, HTML; default: a plain one")

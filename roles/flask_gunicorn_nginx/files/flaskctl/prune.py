@@ -6,9 +6,8 @@ import re
 from collections.abc import Iterable, Sequence
 
 from flaskctl import Json
-from flaskctl.acme import UNUSED
 from flaskctl.app import App
-from flaskctl.certificate import certificate_standing, forget_certificate
+from flaskctl.certificate import forget_certificate
 from flaskctl.engines import prune_engines
 from flaskctl.errors import Usage
 from flaskctl.files import erase, read_json
@@ -40,8 +39,7 @@ def prune_to(app: App, keep: int) -> Json:
         carry_out_pruning(app, plan, bound)
     gone = [f"{len(plan.releases)} release(s)"] if plan.releases else []
     gone += [f"{len(plan.venvs)} virtualenv(s)"] if plan.venvs else []
-    if certificate_standing(app, app.settings()) == UNUSED:
-        gone += forget_certificate(app)
+    gone += forget_certificate(app, app.settings())
     does = "would remove" if app.dry else "removed"
     said = f"{does} {' and '.join(gone)}" if gone else "nothing to remove"
     beyond = {release: bound[release] for release in plan.beyond}

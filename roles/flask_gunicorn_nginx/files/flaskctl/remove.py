@@ -77,7 +77,7 @@ def plan_removal(app: App, record: Mapping[str, str], purge: bool) -> Removal:
 
 def remove_recorded(app: App, record: Mapping[str, str], purge: bool) -> Json:
     plan = plan_removal(app, record, purge)
-    certificate = forget_certificate(app)
+    certificate = forget_certificate(app, {})
     changed = bool(plan.goes or app.host.up(*plan.stops) or plan.account or certificate)
     if changed and not app.dry:
         mounts = [point for path in plan.goes for point in app.host.mounts_below(path)]
@@ -177,7 +177,9 @@ def runtime_directories(app: App) -> list[Path]:
 
 def own_units(app: App) -> list[Path]:
     """Return the units that the role writes for the app, beside those of releases."""
-    return [app.units_dir / unit for unit in (app.socket, app.service, app.unit(""))]
+    return [
+        app.units_dir / unit for unit in (app.socket, app.service, app.unit(""), app.renewal_service, app.renewal_timer)
+    ]
 
 
 def left_alone(app: App, record: Mapping[str, str]) -> list[str]:

@@ -14,7 +14,7 @@ from flaskctl import Json
 from flaskctl.app import App
 from flaskctl.archive import unpack
 from flaskctl.build import build, check_directives, check_schedules
-from flaskctl.certificate import certificate_standing
+from flaskctl.certificate_state import certificate_standing, unused
 from flaskctl.damage import drop_ins, find_damage, sound_copy
 from flaskctl.diagnosis import explain
 from flaskctl.errors import Refused, Usage
@@ -69,6 +69,7 @@ def stage(
                 answer["changed"] = try_out(app, release, config, how) or answer["changed"]
         answer["lease"] = read_json(app.rollout_file)
         answer["certificate"] = certificate_standing(app, settings)
+        answer["certificate_unused"] = bool(unused(app, settings))
         answer["tried"] = bool(tried(app, release))
         answer["verified"] = release in answer["active"] and not answer["lacks"] and serves(app, release)
         return answer

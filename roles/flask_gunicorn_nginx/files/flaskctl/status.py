@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from flaskctl import Json
 from flaskctl.app import App, apps
 from flaskctl.bake import log_entries
-from flaskctl.certificate import certificate_problems
+from flaskctl.certificate_state import certificate_problems
 from flaskctl.damage import find_damage
 from flaskctl.errors import Refused
 from flaskctl.files import as_noted, read_json, read_text
@@ -43,8 +43,8 @@ def days_left(end_date: str, now: float) -> int | None:
     import ssl
 
     try:
-        return int((ssl.cert_time_to_seconds(end_date.strip().partition("=")[2]) - now) // 86400)
-    except ValueError:
+        return int((ssl.cert_time_to_seconds(end_date.splitlines()[0].strip().partition("=")[2]) - now) // 86400)
+    except (ValueError, IndexError):
         return None
 
 
@@ -80,7 +80,7 @@ def status(app: App, drift: bool = False, traffic: bool = False) -> Json:
         "lacks": [str(lack) for lack in lacks],
         "failed_units": sorted(unit for unit, shown in units.items() if shown.get("ActiveState") == "failed"),
         "restart_pending": restart_pending(app, [*filter(None, masters), *map(int, workers)]),
-        "certificate_days": certificate_days(app, settings),
+        **certificate_answer(app, settings),
         "drift": find_drift(app, state.current, units, drift),
         "traffic": around_activation(app) if traffic else None,
     }
@@ -169,16 +169,20 @@ def restart_pending(app: App, pids: Iterable[int]) -> list[str] | None:
     return sorted(found)
 
 
-def certificate_days(app: App, settings: Json) -> int | None:
+def certificate_answer(app: App, settings: Json) -> Json:
+    """Return the days that the certificate has left, and whether nobody else has signed it."""
     path = settings.get("certificate")
-    ours = bool(settings.get("acme"))  # with the key in it, which only root may read
+    ours = bool(settings.get("acme") or settings.get("selfsigned"))  # with the key in it, which only root may read
     if not path or (ours and not app.host.is_root()):
-        return None
-    done = app.host.run(["openssl", "x509", "-noout", "-enddate", "-in", str(app.at(path))])
+        return {"certificate_days": None, "certificate_self_signed": None}
+    words = ["-noout", "-enddate", "-subject", "-issuer"]
+    done = app.host.run(["openssl", "x509", *words, "-in", str(app.at(path))])
+    told = {name: value for name, _, value in (line.partition("=") for line in done.out.splitlines())}
     days = days_left(done.out, app.host.now())
     if days is None:
         app.warnings.append(f"the certificate {path} cannot be read: {done.err.strip()}")
-    return days
+    alone = "issuer" in told and told["issuer"] == told.get("subject")
+    return {"certificate_days": days, "certificate_self_signed": None if days is None else alone}
 
 
 def find_drift(app: App, release: str | None, units: Units, whole: bool) -> list[str]:
@@ -299,6 +303,7 @@ def status_text(app: App, answer: Json, releases: Mapping[str, Release]) -> str:
     wanted = [unit for unit, shown in answer["units"].items() if shown["wanted"]]
     down = [unit for unit in wanted if answer["units"][unit]["state"] != "active"]
     days = answer["certificate_days"]
+    alone = "; nobody else has signed it, so browsers warn of it" if answer["certificate_self_signed"] else ""
     rows = [
         ("current", describe(answer["current"]) + (f", since {answer['since']}" if answer["since"] else "")),
         ("previous", describe(answer["previous"])),
@@ -312,7 +317,7 @@ def status_text(app: App, answer: Json, releases: Mapping[str, Release]) -> str:
             "units",
             f"{len(wanted) - len(down)} of {len(wanted)} run, with {sum(answer['processes'].values())} processes",
         ),
-        *([("certificate", f"{days} days left")] if days is not None else []),
+        *([("certificate", f"{days} days left{alone}")] if days is not None else []),
         *([("busy", busy_message(app.name, answer["locked"]))] if answer["locked"] is not None else []),
         *([("rollout", lock_text(app.name, answer["lease"], app.host.now()))] if answer["lease"] else []),
         *(("problem", problem) for problem in answer["problems"]),

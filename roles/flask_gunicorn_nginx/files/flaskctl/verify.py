@@ -117,7 +117,8 @@ def ask(app: App, address: Json, release: str, seconds: float, others: bool = Fa
 
 
 def where(address: Json, place: str) -> str:
-    return "{scheme}://{host}:{port}{path}".format(**address) + f" at {place}"
+    name = str(address["host"]).partition(":")[0]
+    return f"{address['scheme']}://{name}:{address['port']}{address['path']} at {place}"
 
 
 def judged(app: App, address: Json, place: str, answer: Answer, release: str) -> str:
