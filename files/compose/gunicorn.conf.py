@@ -55,6 +55,7 @@ SCRIPT_NAME = ""
 HEALTH_PATH = '/'
 HEALTH_HOST = "localhost"
 HEALTH_SCHEME = "http"
+MOST_OF_AN_ANSWER = 64 * 1024
 
 if SCRIPT_NAME:
     os.environ["SCRIPT_NAME"] = SCRIPT_NAME  # Gunicorn's own way to mount an app below a path
@@ -115,12 +116,16 @@ def _ask(app):
         "wsgi.run_once": False,
     }
     chunks = app(environ, lambda status, headers, exc_info=None: answer.extend((status, dict(headers))))
+    body = b""
     try:
-        body = b"".join(chunks)[:500]
+        for chunk in chunks:  # an answer may be larger than the memory, or have no end
+            body += chunk[: MOST_OF_AN_ANSWER - len(body)]
+            if len(body) >= MOST_OF_AN_ANSWER:
+                break
     finally:
         if hasattr(chunks, "close"):
             chunks.close()
-    return answer[0], answer[1], body.decode("utf-8", "replace")
+    return answer[0], answer[1], body[:500].decode("utf-8", "replace")
 
 
 def post_worker_init(worker):

@@ -42,6 +42,7 @@ from ansible_collections.flaskfleet.web.plugins.plugin_utils.told import (
     FAILED_NAMES,
     listed,
     origin,
+    plain,
     seconds,
     why,
     words,
@@ -265,7 +266,7 @@ class CallbackModule(Default):  # type: ignore[misc]
         """Keep why a task failed. What the role takes care of its table tells; what is not told then, the end tells."""
         parts = why(result.result, context.CLIARGS.get("inventory") or ())
         if result.result.get("ansible_loop_var"):
-            parts[0] = f"(item={self._get_item_label(result.result)}) {parts[0]}"
+            parts[0] = f"(item={plain(str(self._get_item_label(result.result)))}) {parts[0]}"
         rescue = rescuer(result.task)
         if ignored or (rescue and not ours(rescue)):
             note = "ignored" if ignored else "taken care of by a rescue"
@@ -368,9 +369,9 @@ class CallbackModule(Default):  # type: ignore[misc]
         """Return what a debug task has to say."""
         said = result.get("msg")
         if isinstance(said, str):
-            return said
+            return plain(said)
         if isinstance(said, list) and all(isinstance(line, str) for line in said):
-            return "\n".join(said)
+            return plain("\n".join(said))
         shown = {name: value for name, value in result.items() if name not in ("changed", "failed")}
         return str(self._dump_results(shown)).strip("\n")
 

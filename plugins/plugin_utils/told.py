@@ -36,8 +36,17 @@ def words(text: str) -> str:
     return " ".join(text.split())
 
 
+def plain(text: str) -> str:
+    """Return a text as any terminal shows it: what an app, a file's name or a server says could hide a line."""
+    return "".join(char if char.isprintable() or char in "\n\t" else repr(char)[1:-1] for char in text)
+
+
 def why(result: Mapping[str, Any], inventories: Sequence[str] = ()) -> list[str]:
     """Return why a task failed, in its own words: the message, and of a command the end of what it printed."""
+    return [plain(part) for part in words_of_failure(result, inventories)]
+
+
+def words_of_failure(result: Mapping[str, Any], inventories: Sequence[str]) -> list[str]:
     message = PREFIXES.sub("", str(result.get("msg") or result.get("censored") or "").strip())
     missing = UNDEFINED.search(message)
     if missing:

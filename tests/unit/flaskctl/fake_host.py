@@ -343,6 +343,9 @@ class FakeHost(Host):
     def give_way(self) -> None:
         """Do nothing: this process would stay nice. A test has a child give way for real."""
 
+    def processors(self) -> int:
+        return 2
+
     def machine(self) -> str:
         return "x86_64"
 

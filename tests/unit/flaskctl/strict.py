@@ -19,6 +19,7 @@ PATTERN = re.compile(r"[a-z][a-z0-9-]*(?:@\*\.service|\.\*@\*|\.(?:try|twin)-\*\
 RESET_PATTERN = re.compile(r"[a-z][a-z0-9-]*(?:\.|@)\*\Z")
 UNIT_PROPERTIES = {
     *("Id", "LoadState", "LoadError", "ActiveState", "Result", "UnitFileState", "MainPID", "NeedDaemonReload"),
+    "ControlGroup",
 }
 # by verb: its options, and what it may be given the names of
 SYSTEMCTL = {
@@ -34,7 +35,7 @@ SYSTEMCTL = {
 }
 # of [Service], that a transient unit may be given
 SERVICE_PROPERTIES = {
-    *("AmbientCapabilities", "BindPaths", "BindReadOnlyPaths", "CapabilityBoundingSet", "Environment"),
+    *("AmbientCapabilities", "BindPaths", "BindReadOnlyPaths", "CapabilityBoundingSet", "CPUWeight", "Environment"),
     *("EnvironmentFile", "ExecPaths", "Group", "IPAddressAllow", "IPAddressDeny", "KillMode", "KillSignal"),
     *("LimitNOFILE", "LoadCredential", "MemoryMax", "Nice", "NoExecPaths", "NoNewPrivileges", "NotifyAccess"),
     *(
@@ -46,8 +47,8 @@ SERVICE_PROPERTIES = {
         "RuntimeDirectory",
         "RuntimeDirectoryPreserve",
     ),
-    *("SocketBindAllow", "SocketBindDeny", "StateDirectory", "StateDirectoryMode", "SyslogIdentifier"),
-    *("TemporaryFileSystem",),
+    *("Slice", "SocketBindAllow", "SocketBindDeny", "StateDirectory", "StateDirectoryMode", "SyslogIdentifier"),
+    *("TasksMax", "TemporaryFileSystem"),
     *("TimeoutStartSec", "TimeoutStopSec", "Type", "UMask", "User", "WatchdogSec", "WorkingDirectory"),
 }
 JOURNALCTL = (

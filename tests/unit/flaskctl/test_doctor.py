@@ -105,7 +105,7 @@ def test_a_refused_release_is_told_what_systemd_said_of_it(host: FakeHost, stage
     host.broken[two] = "import"
     host.verdict_said = f"hello@{two}.service: A process of this unit has been killed by the OOM killer.\n"
     said = call(host, "hello", "activate", two).err
-    assert "  memory: the memory that there is was not enough" in said and "nosuchthing" in said
+    assert "  memory: the memory that MemoryMax allows was not enough" in said and "nosuchthing" in said
     assert "remedy: fewer workers" in said
 
 

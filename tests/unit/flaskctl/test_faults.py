@@ -276,7 +276,12 @@ DAMAGE: dict[str, Callable[[Path, Path], object]] = {
     "the link to the virtualenv deleted": lambda home, root: (home / "venv").unlink(),
     "the virtualenv deleted": lambda home, root: flaskctl.erase(home / os.readlink(home / "venv")),
     "the link to the static files deleted": lambda home, root: (home / "static").unlink(),
-    "the drop-in deleted": lambda home, root: flaskctl.erase(next((root / "etc/systemd/system").glob("hello@*.d"))),
+    "the drop-in deleted": lambda home, root: flaskctl.erase(
+        next((root / "etc/systemd/system").glob("hello@*.d/credentials.conf"))
+    ),
+    "the ceilings deleted": lambda home, root: flaskctl.erase(
+        next((root / "etc/systemd/system").glob("hello@*.d/ceilings.conf"))
+    ),
     "a worker's unit edited": lambda home, root: next(
         (root / "etc/systemd/system").glob("hello.w*.service")
     ).write_text("x"),

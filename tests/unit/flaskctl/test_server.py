@@ -148,7 +148,12 @@ def test_a_build_has_a_place_of_its_own_for_what_it_makes_and_runs(host: FakeHos
 
 
 def test_another_python_is_another_release_and_may_be_run_where_it_stands(host: FakeHost, stage: Stage) -> None:
-    usual, own = stage("v1", processes=PROCESSES), stage("v1", processes=PROCESSES, python="/opt/python/bin/python3")
+    """Where nothing runs but what is named: so units of a role before this one said, and somebody may say it again."""
+    usual, open_ = stage("v1", processes=PROCESSES), stage("v1", processes=PROCESSES, python="/opt/python/bin/python3")
+    closed = "[Service]\nNoExecPaths=/\nExecPaths=/usr /srv/hello\n"
+    processes = {name: {**texts, "service": closed} for name, texts in PROCESSES.items()}
+    own = stage("v1", processes=processes, service=closed, python="/opt/python/bin/python3")
+    assert not [*(host.root / "etc/systemd/system").glob(f"hello*@{open_}.service.d/python.conf")]
     assert usual != own
     venvs = {os.readlink(base(host) / "releases" / release / "venv") for release in (usual, own)}
     assert len(venvs) == 2, "made of another Python"

@@ -89,12 +89,23 @@ SAID = [
         "where clouds hand out credentials",
         "flask_gunicorn_nginx_credentials",
     ),
-    (f"{EXECUTED}{DENIED}: '/tmp/s.sh'", "programs in /tmp", "{ExecPaths: /tmp}"),
-    (f"{EXECUTED}{DENIED}: '/var/tmp/tool'", "programs in /tmp", "write it to /var/lib/hello, from where it runs"),
-    ("sh: 1: /tmp/s.sh: Permission denied", "programs in /tmp", "{ExecPaths: /tmp}"),
-    ("Error: spawn /tmp/s.sh EACCES", "programs in /tmp", "{ExecPaths: /tmp}"),
-    (f"{EXECUTED}{DENIED}: '/opt/vendor/bin/tool'", "programs in /opt", "{ExecPaths: /opt}"),
-    ("OSError: /opt/v/t: failed to map segment from shared object", "programs in /opt", "{ExecPaths: /opt}"),
+    (f"{EXECUTED}{DENIED}: '/tmp/s.sh'", "programs that it wrote", "{ExecPaths: /tmp}"),
+    (f"{EXECUTED}{DENIED}: '/var/tmp/a/tool'", "programs that it wrote", "{ExecPaths: /var/tmp}"),
+    ("sh: 1: /tmp/s.sh: Permission denied", "programs that it wrote", "{ExecPaths: /tmp}"),
+    ("Error: spawn /tmp/s.sh EACCES", "programs that it wrote", "{ExecPaths: /tmp}"),
+    (
+        f"{EXECUTED}{DENIED}: '/var/lib/hello/.cache/browsers/chrome'",
+        "programs that it wrote",
+        "{ExecPaths: /var/lib/hello}",
+    ),
+    (
+        "ImportError: /var/lib/hello/.cache/torch/x.so: failed to map segment from shared object",
+        "programs that it wrote",
+        "put the program into the source",
+    ),
+    ("fork/exec /var/lib/hello/bin/tool: permission denied", "programs that it wrote", "{ExecPaths: /var/lib/hello}"),
+    (f"    os.memfd_create('x')\n{NOT_PERMITTED}", "programs in memory", "{SystemCallFilter: memfd_create}"),
+    ("memfd_create() failed: Operation not permitted", "programs in memory", "/dev/shm"),
     (f"{DENIED}: '/root'", "homes", "{ProtectHome: read-only}"),
     (f"{DENIED}: '/home/anna/settings.toml'", "homes", "ProtectHome"),
     (f"{DENIED}: '/etc/ssl/private/key.pem'", "hidden directories", "flask_gunicorn_nginx_credentials"),
@@ -142,11 +153,11 @@ SAID = [
     ("chown: changing ownership of '/tmp/x': Operation not permitted", "users and owners", "this user"),
     (f"{READ_ONLY}: '/srv/uploads/x.png'", "writing elsewhere", "{ReadWritePaths: /srv/uploads}"),
     (f"{READ_ONLY}: '/var/log/app.log'", "writing elsewhere", "write to /var/lib/hello"),
-    ("RuntimeError: can't start new thread", "threads and processes", "{TasksMax: 512}"),
+    ("RuntimeError: can't start new thread", "threads and processes", "{TasksMax: 4096}"),
     (
         "    self.pid = _fork_exec(\nBlockingIOError: [Errno 11] Resource temporarily unavailable",
         "threads and processes",
-        "{TasksMax: 512}",
+        "{TasksMax: 4096}",
     ),
     ("hello@0123456789ab.service: A process of this unit has been killed by the OOM killer.", "memory", "MemoryMax"),
     ("CalledProcessError: Command 'x' died with <Signals.SIGSYS: 31>.", "programs for another processor", ""),
@@ -292,8 +303,11 @@ def test_what_is_no_wall_is_none(said: str) -> None:
 @pytest.mark.parametrize(
     ("said", "systemd", "settings"),
     [
-        (f"{EXECUTED}{DENIED}: '/opt/vendor/tool'", 247, {}),  # which knows no NoExecPaths
+        (f"{EXECUTED}{DENIED}: '/var/lib/hello/tool'", 247, {}),  # which knows no NoExecPaths
+        (f"{EXECUTED}{DENIED}: '/opt/vendor/tool'", 257, {}),  # may be run, if its mode says so
         (f"{EXECUTED}{DENIED}: '/tmp/s.sh'", 257, {"ExecPaths": ["/opt", "/tmp"]}),
+        (f"{EXECUTED}{DENIED}: '/var/lib/hello/s.sh'", 257, {"ExecPaths": "/var/lib/hello"}),
+        (f"    os.memfd_create('x')\n{NOT_PERMITTED}", 257, {"SystemCallFilter": "memfd_create"}),
         (f"{NOT_PERMITTED} (while attempting to bind on address ('127.0.0.1', 8123))", 247, {}),
         (f"{NONE}: '/proc/meminfo'", 257, {"ProcSubset": "all"}),
         (f"{DENIED}: '/home/anna/settings.toml'", 257, {"ProtectHome": False}),
@@ -306,6 +320,13 @@ def test_what_is_no_wall_is_none(said: str) -> None:
 )
 def test_a_wall_that_does_not_stand_was_not_met(said: str, systemd: int, settings: dict[str, Any]) -> None:
     assert flaskctl.met("hello", said, sandbox(systemd, service_settings=settings, outbound="any")) == []
+
+
+def test_a_path_that_a_setting_has_let_the_app_write_to_is_named_with_what_opens_it() -> None:
+    settings = sandbox(service_settings={"ReadWritePaths": "/srv/media", "BindPaths": "/mnt/nfs:/data"})
+    for path, directory in (("/srv/media/tools/x", "/srv/media/tools"), ("/data/x", "/data")):
+        (one,) = flaskctl.met("hello", f"{EXECUTED}{DENIED}: '{path}'", settings)
+        assert (one.name, one.door) == ("programs that it wrote", {"ExecPaths": directory})
 
 
 def test_a_ceiling_that_was_raised_can_be_met_again() -> None:
@@ -348,14 +369,16 @@ def test_what_systemd_said_tells_a_wall_and_is_not_repeated() -> None:
 
 def test_settings_for_several_walls_come_in_one_line_that_an_inventory_takes() -> None:
     journal = (
-        f"{EXECUTED}{DENIED}: '/tmp/s.sh'\n{EXECUTED}{DENIED}: '/opt/v/tool'\n{NONE}: '/proc/meminfo'\n"
+        f"{EXECUTED}{DENIED}: '/tmp/s.sh'\nCannot open netlink socket\n{NONE}: '/proc/meminfo'\n"
+        "    socket.socket(socket.AF_PACKET, 3)\nOSError: [Errno 97] Address family not supported by protocol\n"
         f"    os.nice(1)\n{NOT_PERMITTED}\n{NONE}: '/dev/dri/card0'\n"
     )
     _detail, remedy = flaskctl.explain("hello", journal, "", SANDBOX)
     last = remedy.splitlines()[-1]
     assert yaml.safe_load(last.removeprefix("together: ")) == {
         "flask_gunicorn_nginx_service_settings": {
-            "ExecPaths": ["/tmp", "/opt"],
+            "ExecPaths": "/tmp",
+            "RestrictAddressFamilies": ["AF_NETLINK", "AF_PACKET"],
             "ProcSubset": "all",
             "SystemCallFilter": "@resources",
             "PrivateDevices": False,

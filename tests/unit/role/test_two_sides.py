@@ -130,7 +130,9 @@ def test_preflight_and_flaskctl_expect_the_same_files_of_a_release(host: FakeHos
     home.mkdir(parents=True)
     (home / "config.json").write_text(json.dumps(dataclasses.asdict(config)))
     expected = {str(home / name): file for name, file in flaskctl.release_files(config).items()}
-    expected |= {str(path): file for path, file in flaskctl.unit_files(app, release, config).items()}
+    units = flaskctl.unit_files(app, release, config)
+    # by the size of this host, which preflight does not ask
+    expected |= {str(path): file for path, file in units.items() if path.name != "ceilings.conf"}
     found = alterations.release_files(str(home), str(host.root / "etc/systemd/system/hello"))
     # on a host the root is /
     assert {path: (text.replace(str(host.root), ""), mode) for path, (text, mode) in found.items()} == expected

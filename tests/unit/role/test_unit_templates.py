@@ -98,8 +98,52 @@ def test_a_list_gives_one_line_for_each_item_and_comes_after_the_roles_own() -> 
         "app@.service", {"service_settings": {"IPAddressAllow": ["10.0.0.5", "10.0.0.2"], "MemoryMax": "512M"}}
     )
     assert values(text, "IPAddressAllow") == ["10.0.0.5", "10.0.0.2"]
-    assert values(text, "MemoryMax") == ["512M"]
+    assert values(text, "MemoryMax") == ["80%", "512M"]
     assert text.index("MemoryMax") > text.index("[Service]")
+
+
+@pytest.mark.parametrize(
+    ("settings", "shut", "opened"),
+    [
+        ({}, "", []),
+        ({"ReadWritePaths": "-/srv/media /srv/a"}, " -/srv/media -/srv/a", []),
+        ({"ReadWritePaths": ["/srv/media/", "+/srv/a"], "Nice": 5}, " -/srv/media -/srv/a", []),
+        ({"BindPaths": "/mnt/nfs:/data:rbind /x"}, " -/data -/x", []),
+        ({"TemporaryFileSystem": "/scratch:size=1G"}, " -/scratch", []),
+        ({"RuntimeDirectory": "hello", "CacheDirectory": "a b:c"}, " -/var/cache/a -/var/cache/b -/run/hello", []),
+        ({"LogsDirectory": "hello", "ConfigurationDirectory": "hello"}, " -/etc/hello -/var/log/hello", []),
+        ({"ReadWritePaths": '"/srv/my media"'}, ' "-/srv/my media"', []),
+        ({"ReadWritePaths": '"/srv/my media'}, "", []),  # which systemd does not take either
+        ({"ReadWritePaths": "/"}, "", []),
+        # what is opened below what is shut is a line of its own; what nobody has shut would be writable with it
+        ({"ExecPaths": "/var/lib/hello/bin /opt"}, "", ["/var/lib/hello/bin"]),
+        ({"ExecPaths": "/opt"}, "", []),
+        ({"ExecPaths": "", "NoExecPaths": "/data"}, "", [""]),
+        ({"NoExecPaths": "/", "ExecPaths": "/usr /srv/hello"}, "", ["/usr /srv/hello"]),
+    ],
+)
+def test_nothing_runs_from_where_the_app_may_write(settings: dict[str, Any], shut: str, opened: list[str]) -> None:
+    text = render("app@.service", {"service_settings": settings})
+    assert values(text, "NoExecPaths")[0] == f"/var/lib/hello /tmp /var/tmp -/dev/shm{shut}"
+    assert values(text, "ExecPaths") == opened
+
+
+@pytest.mark.parametrize(
+    ("opened", "left", "stays"),
+    [
+        ("/tmp", "/var/lib/hello /var/tmp -/dev/shm", ["/tmp"]),
+        ("/var/lib/hello/ -/dev/shm", "/tmp /var/tmp", ["/var/lib/hello/ -/dev/shm"]),
+        (["/var"], "/tmp -/dev/shm", []),
+        ("/", None, []),
+    ],
+)
+def test_of_a_path_that_is_shut_and_opened_systemd_would_shut_it(
+    opened: object, left: str | None, stays: list[str]
+) -> None:
+    """And a path that a host has mounted noexec is opened as well."""
+    text = render("app@.service", {"service_settings": {"ExecPaths": opened}})
+    assert values(text, "NoExecPaths") == ([left] if left else [])
+    assert values(text, "ExecPaths") == stays
 
 
 @pytest.mark.parametrize(
@@ -190,12 +234,13 @@ WALLS = {
     "RestrictSUIDSGID": {"yes"},
     "SystemCallArchitectures": {"native"},
     "SystemCallErrorNumber": {"EPERM"},
-    "SystemCallFilter": {"@system-service", "~@privileged @resources"},
+    "SystemCallFilter": {"@system-service", "~@privileged @resources memfd_create"},
     "UMask": {"0077"},
 }
 # the other directives of systemd 247, whose values are names, paths and numbers
 OTHERS = frozenset(
     [
+        "CPUWeight",
         "Environment",
         "EnvironmentFile",
         "ExecStart",
@@ -203,16 +248,17 @@ OTHERS = frozenset(
         "InaccessiblePaths",
         "KillMode",
         "LimitNOFILE",
+        "MemoryMax",
         "NotifyAccess",
         "OOMPolicy",
         "Restart",
         "RestartSec",
         "RuntimeDirectoryPreserve",
+        "Slice",
         "Sockets",
         "StateDirectory",
         "StateDirectoryMode",
         "SyslogIdentifier",
-        "TasksMax",
         "TimeoutStartFailureMode",
         "TimeoutStartSec",
         "TimeoutStopSec",

@@ -103,7 +103,7 @@ def main(argv: Sequence[str], host: Host, stdin: IO[str], stdout: IO[str], stder
     failure = None
 
     def at_once(what: str) -> None:
-        stderr.write(f"flaskctl: {what}\n")
+        stderr.write(printable(f"flaskctl: {what}\n"))
         stderr.flush()
 
     try:

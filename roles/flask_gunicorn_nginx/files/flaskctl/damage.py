@@ -11,6 +11,7 @@ from pathlib import Path
 
 from flaskctl import Json
 from flaskctl.app import App
+from flaskctl.ceilings import ceilings_drop_in
 from flaskctl.errors import Refused
 from flaskctl.files import differs, inventory, mode_of, read_json
 from flaskctl.layout import release_path
@@ -18,7 +19,7 @@ from flaskctl.outbound import resolvers_drop_in, shut_out
 from flaskctl.release import Config, credentials_drop_in, python_drop_in, release_files, static_target
 from flaskctl.requirements import dependencies_of, venv_base, venv_key
 from flaskctl.server import needs, server_of
-from flaskctl.units import lies_on, mount_points, service_settings
+from flaskctl.units import lies_on, mount_points, service_settings, shuts_all
 from flaskctl.venv import venv_sound
 from flaskctl.writable import missing_writable
 
@@ -111,10 +112,14 @@ def drop_ins(app: App, release: str, config: Config, unit: str, text: str) -> di
     found = {}
     if config.credentials:
         found["credentials.conf"] = credentials_drop_in(app.name, release, config.credentials)
-    python = python_drop_in(app.host.python_homes(config.python))
+    settings = list(service_settings(unit, [text], sys.maxsize))
+    ceilings = ceilings_drop_in(settings, server_of(config.gunicorn_conf), app.host.processors())
+    if ceilings:
+        found["ceilings.conf"] = ceilings
+    python = python_drop_in(app.host.python_homes(config.python)) if shuts_all(settings) else ""
     if python:
         found["python.conf"] = python
-    resolvers = shut_out(service_settings(unit, [text], sys.maxsize), app.host.resolvers())
+    resolvers = shut_out(settings, app.host.resolvers())
     if resolvers:
         found["resolvers.conf"] = resolvers_drop_in(resolvers)
     return found

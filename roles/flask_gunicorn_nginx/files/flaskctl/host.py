@@ -15,13 +15,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from flaskctl.addresses import reachable
 from flaskctl.checkpoints import CHECKPOINTS
 from flaskctl.errors import Refused
 from flaskctl.files import read_text
 from flaskctl.layout import FAULT_INJECTION
 from flaskctl.outbound import nameservers
+
+if TYPE_CHECKING:
+    import ssl
 
 FIRST_PERSON = 1000  # uid: below are those of the system (UID_MIN in login.defs)
 
@@ -32,6 +36,8 @@ Units = dict[str, dict[str, str]]  # properties by unit name
 STOPPED = ("inactive", "failed")  # ActiveState
 # SD_MESSAGE_INVALID_CONFIGURATION in sd-messages.h: each such entry has CONFIG_FILE and CONFIG_LINE
 INVALID_CONFIGURATION = "c772d24e9a884cbeb9ea12625c306c01"
+MOST_WORDS = 5000  # lines of what an app says when it fails: the last ones tell why
+ANSWER_SECONDS = 10.0  # how long an answer may take in all
 NOBODY = 2**32 - 1  # the loginuid of what no person has started
 
 
@@ -71,27 +77,19 @@ class Answer(NamedTuple):
     location: str = ""
 
 
-def reachable(addresses: list[Any], *routes: list[Any]) -> list[str]:
-    """Return the addresses at which others reach a host, from what `ip -json` says of them and of default routes.
-
-    A bridge without a default route leads to containers and virtual machines of the host itself.
-    """
-    ways = {hop.get("dev") for found in routes for route in found for hop in (route, *route.get("nexthops", []))}
-    found = [
-        (link.get("ifname") not in ways, address.get("family") != "inet", address["local"])
-        for link in addresses
-        if link.get("ifname") in ways or link.get("linkinfo", {}).get("info_kind") != "bridge"
-        for address in link.get("addr_info", [])
-        if address.get("scope") == "global" and "UP" in link.get("flags", [])
-        if not any(address.get(flag) for flag in ("temporary", "tentative", "dadfailed"))
-    ]
-    return [local for _way, _family, local in sorted(found)]
-
-
 def runs_here(python: str) -> bool:
     """Tell whether an interpreter is the one that runs this."""
     found = shutil.which(python)
     return bool(found) and os.path.realpath(str(found)) == os.path.realpath(sys.executable)
+
+
+def unverified() -> ssl.SSLContext:
+    """Return how TLS is spoken to this machine itself: its certificate need not be one that it trusts."""
+    import ssl
+
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
 
 
 class Host:
@@ -177,6 +175,9 @@ class Host:
         """Let whatever serves users have the processors first, from here on and in all that is started from here."""
         os.nice(15)
 
+    def processors(self) -> int:
+        return os.cpu_count() or 1
+
     def machine(self) -> str:
         return os.uname().machine
 
@@ -245,7 +246,7 @@ class Host:
 
         A systemd that does not answer is a failure: nobody may take that for units that are stopped.
         """
-        wanted = "Id,LoadState,LoadError,ActiveState,Result,UnitFileState,MainPID,NeedDaemonReload"
+        wanted = "Id,LoadState,LoadError,ActiveState,Result,UnitFileState,MainPID,NeedDaemonReload,ControlGroup"
         found: Units = {}
         done = self.systemctl("show", f"--property={wanted}", "--", *units)
         if done.rc:
@@ -258,14 +259,15 @@ class Host:
     def journal(self, unit: str, since: float) -> str:
         """Return what the unit's own processes wrote since then; what systemd said of it when they wrote nothing."""
         self.run(["journalctl", "--sync"])
-        common = ["journalctl", "--no-pager", "-q", "-o", "cat", f"--since=@{since:.6f}"]
+        common = ["journalctl", "--no-pager", "-q", "-o", "cat", f"--lines={MOST_WORDS}", f"--since=@{since:.6f}"]
         text = self.run([*common, f"_SYSTEMD_UNIT={unit}"]).out
         return text if text.strip() else self.run([*common, "-u", unit]).out
 
     def verdict(self, unit: str, since: float) -> str:
         """Return what systemd said of a unit since then: of a process that the kernel has ended, nobody else tells."""
-        argv = ["journalctl", "--no-pager", "-q", "-o", "cat", f"--since=@{since:.6f}", "_PID=1", f"UNIT={unit}"]
-        return self.run(argv).out
+        return self.run(
+            ["journalctl", "--no-pager", "-q", "-o", "cat", f"--since=@{since:.6f}", "_PID=1", f"UNIT={unit}"]
+        ).out
 
     def reads_journal(self) -> bool:
         """Return whether whoever runs this may read what services wrote."""
@@ -348,16 +350,19 @@ class Host:
         headers.update({"X-Forwarded-Proto": public} if public else {})
         try:
             loopback = ("::1" if ":" in at else "127.0.0.1", 0)
-            connection.sock = socket.create_connection((at, port), 5, loopback if public else None)
-            if scheme == "https":
-                import ssl
+            sock = socket.create_connection((at, port), 5, loopback if public else None)
 
-                context = ssl.create_default_context()
-                context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-                connection.sock = context.wrap_socket(connection.sock, server_hostname=host.partition(":")[0])
-            connection.request("GET", path, headers=headers)
-            response = connection.getresponse()
-            body, said = response.read(1000).decode("utf-8", "ignore"), response.headers
+            def hang_up() -> None:  # an answer that trickles never meets the time that each part of it has
+                with contextlib.suppress(OSError):
+                    sock.shutdown(socket.SHUT_RDWR)
+
+            with self.meanwhile(ANSWER_SECONDS, hang_up):
+                if scheme == "https":
+                    sock = unverified().wrap_socket(sock, server_hostname=host.partition(":")[0])
+                connection.sock = sock
+                connection.request("GET", path, headers=headers)
+                response = connection.getresponse()
+                body, said = response.read(1000).decode("utf-8", "ignore"), response.headers
             return Answer(response.status, said.get("X-Release", ""), body, said.get("Location", ""))
         except (OSError, http.client.HTTPException) as error:
             return Answer(0, "", f"{type(error).__name__}: {error}")
@@ -368,16 +373,13 @@ class Host:
         """Return the SHA-256 of the certificate that is shown at each of this machine's addresses, as verify asks."""
         import hashlib
         import socket
-        import ssl
 
         found = set()
         for at in self.own_addresses() if address.get("scheme") == "https" else ():
-            context = ssl.create_default_context()
-            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
             name = str(address["host"]).partition(":")[0]
             with contextlib.suppress(OSError):
                 plain = socket.create_connection((at, int(address["port"])), 5)
-                with plain, context.wrap_socket(plain, server_hostname=name) as shown:
+                with plain, unverified().wrap_socket(plain, server_hostname=name) as shown:
                     found.add(hashlib.sha256(shown.getpeercert(True) or b"").hexdigest())
         return found
 

@@ -37,6 +37,7 @@ class Server(NamedTuple):
     worker_class: str = "sync"
     workers: int | None = None  # None: by the number of processors, two at least
     graceful_timeout: int = 30
+    threads: int | None = None  # None: as its class has them
 
     @property
     def gevent(self) -> bool:
@@ -51,11 +52,12 @@ def server_of(gunicorn_conf: str) -> Server:
             if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
                 value = node.value.value if isinstance(node.value, ast.Constant) else None
                 found[node.targets[0].id] = value
-    workers, graceful = found.get("workers"), found.get("graceful_timeout")
+    numbers = {name: value for name, value in found.items() if isinstance(value, int)}
     return Server(
         str(found.get("worker_class") or "sync"),
-        workers if isinstance(workers, int) else None,
-        graceful if isinstance(graceful, int) else Server().graceful_timeout,
+        numbers.get("workers"),
+        numbers.get("graceful_timeout", Server().graceful_timeout),
+        numbers.get("threads"),
     )
 
 

@@ -46,6 +46,11 @@ def service_settings(unit: str, texts: Iterable[str], systemd: int) -> Iterator[
             yield key, specified(unit, value)
 
 
+def shuts_all(settings: Iterable[tuple[str, str]]) -> bool:
+    """Return whether nothing runs but from the paths that are named, as the units of an older role said."""
+    return any(key == "NoExecPaths" and "/" in value.split() for key, value in settings)
+
+
 def mount_points(settings: Iterable[tuple[str, str]]) -> list[str]:
     """Return where the settings of a unit mount something: systemd makes these paths on the host where they are not."""
     found = []

@@ -22,6 +22,11 @@ CODE = r"/srv/[^/\s]+/releases/\w+/app/"
 SERVERS = r"(/(?:var/)?run/(?:postgresql|redis|mysqld|memcached|rabbitmq)\b[^\s'\"]*)"
 METADATA = r"(169\.254\.\d+\.\d+|fe80::[\da-f:]*|fd00:ec2::254|fd20:ce::254|100\.100\.100\.200|192\.0\.0\.192)"
 ADDRESS = r"((?:\d+\.){3}\d+|(?:[\da-f]{1,4}:){3,7}[\da-f]{1,4}|[\da-f:]+::[\da-f]+)"
+# where an app writes, or where a setting has let it
+OF_ITS_OWN = (
+    r"(/tmp|/var/tmp|/dev/shm|/run/[^/\s']+|/var/(?:lib|cache|log)/[^/\s']+"
+    r"|/(?!usr/|s?bin/|lib|proc/|srv/[^/\s]+/(?:releases|venvs)/)[^'\s:]+)"
+)
 LATE = r"(?:timed out|timeout|ETIMEDOUT|EPERM|Operation not permitted)"
 
 
@@ -61,6 +66,12 @@ def made_by(directive: str) -> Stands:
 
 def always(_settings: Settings, _what: str) -> bool:
     return True
+
+
+def may_not_run(settings: Settings, what: str) -> bool:
+    """Return whether nothing runs from a path, by the settings or, as hosts mount it, by itself."""
+    shut = {word.lstrip("-+") for key, value in settings if key == "NoExecPaths" for word in value.split()}
+    return what in ("/tmp", "/var/tmp", "/dev/shm") or any(f"{what}/".startswith(f"{path}/") for path in shut)
 
 
 class Wall(NamedTuple):
@@ -198,21 +209,22 @@ WALLS = (
         unknown="ADDRESS",
     ),
     Wall(
-        "programs in /tmp",
-        running(r"(/tmp|/var/tmp|/dev/shm)"),
-        always,
-        "nothing runs from {0}, where a host or the sandbox mounts it so",
+        "programs that it wrote",
+        running(OF_ITS_OWN),
+        may_not_run,
+        "nothing runs from where the app may write, as from {0}",
         "an attacker who can write a file there can run it",
         {"ExecPaths": "{0}"},
-        "write it to /var/lib/{app}, from where it runs; or {door}",
+        "put the program into the source or into a package of it, or install it on the host; or {door}",
     ),
     Wall(
-        "programs in /opt",
-        running(r"(/opt|/srv/(?![^/\s]+/(?:releases|venvs)/)[^/\s']+)"),
-        made_by("NoExecPaths"),
-        "programs and libraries run from /usr and from the release alone",
-        "little, where only root can write there",
-        {"ExecPaths": "{0}"},
+        "programs in memory",
+        within(r"\bmemfd_create\b", DENIED),
+        always,
+        "there are no files in memory (memfd_create), from which a program could be run",
+        "an attacker can run a program that is in no file",
+        {"SystemCallFilter": "memfd_create"},
+        "a file in /tmp or /dev/shm in its place; or {door}",
     ),
     Wall(
         "homes",
@@ -353,20 +365,20 @@ WALLS = (
         "threads and processes",
         r"can't start new thread|fork: retry|"
         + within(r"fork_exec|_execute_child|os\.fork|\bfork\(|Popen", r"\[Errno 11\] Resource temporarily unavailable"),
-        made_by("TasksMax"),
+        always,
         "there are as many threads and processes as TasksMax allows",
         "a loop that forks hurts the host more",
-        {"TasksMax": "512"},
+        {"TasksMax": "4096"},
         "{door}, or more",
     ),
     Wall(
         "memory",
         r"oom-kill|A process of this unit has been killed by the OOM killer|Memory cgroup out of memory",
         always,
-        "the memory that there is was not enough, and the kernel ended a process",
+        "the memory that MemoryMax allows was not enough, or that of the host, and the kernel ended a process",
         "less memory for others",
-        {"MemoryMax": "1G"},
-        "fewer workers; or {door} where MemoryMax is set",
+        {"MemoryMax": "95%"},
+        "fewer workers, or more memory for the host; or {door}",
     ),
     Wall(
         "programs for another processor",
