@@ -369,9 +369,9 @@ class CallbackModule(Default):  # type: ignore[misc]
         """Return what a debug task has to say."""
         said = result.get("msg")
         if isinstance(said, str):
-            return plain(said)
+            return str(plain(said))
         if isinstance(said, list) and all(isinstance(line, str) for line in said):
-            return plain("\n".join(said))
+            return str(plain("\n".join(said)))
         shown = {name: value for name, value in result.items() if name not in ("changed", "failed")}
         return str(self._dump_results(shown)).strip("\n")
 

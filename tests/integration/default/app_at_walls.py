@@ -122,6 +122,23 @@ def a_script_in_var_tmp() -> None:
 
 
 @at
+def a_program_of_its_own() -> None:
+    subprocess.run([written(STATE)], check=True)
+
+
+@at
+def a_library_of_its_own() -> None:
+    path = STATE / "library.so"
+    path.write_bytes(Path("/opt/vendor/library.so").read_bytes())
+    ctypes.CDLL(str(path))
+
+
+@at
+def a_file_in_memory() -> None:
+    os.close(os.memfd_create("x"))
+
+
+@at
 def a_program_in_opt() -> None:
     subprocess.run(["/opt/vendor/tool"], check=True)
 

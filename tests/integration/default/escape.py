@@ -21,12 +21,12 @@ import struct
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 ATTEMPTS: dict[str, Callable[[], object]] = {}
 STATE = "/var/lib/hello"
 X86 = platform.machine() == "x86_64"
-QUIET = {"stdin": subprocess.DEVNULL, "capture_output": True}
 LIBC = ctypes.CDLL(None, use_errno=True)
 # by name their numbers on x86-64 and, in the general table, on arm64
 CALLS = {
@@ -85,6 +85,10 @@ def run_copy_in(directory: str, loader: str = "") -> None:
         raise OSError(errno.EACCES, done.stderr.decode(errors="replace").strip()[-80:])
 
 
+def program(argv: list[str]) -> None:
+    subprocess.run(argv, check=True, stdin=subprocess.DEVNULL, capture_output=True)
+
+
 def connect(address: str) -> None:
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(2)
@@ -103,7 +107,7 @@ for path in (
     *("/proc/sys/kernel/core_pattern", "/proc/sys/vm/memfd_noexec", "/proc/sysrq-trigger", "/sys/kernel/uevent_helper"),
     *("/sys/fs/cgroup/cgroup.procs", "/sys/fs/cgroup/system.slice/nginx.service/cgroup.procs", "/dev/sda", "/dev/mem"),
 ):
-    ATTEMPTS[f"write {path}"] = lambda path=path: write(path)
+    ATTEMPTS[f"write {path}"] = partial(write, path)
 
 
 @attempt("make another release the current one")
@@ -130,9 +134,9 @@ def device() -> None:
 # run
 
 for directory in (STATE, "/tmp", "/var/tmp", "/dev/shm"):
-    ATTEMPTS[f"run a program from {directory}"] = lambda directory=directory: run_copy_in(directory)
-    ATTEMPTS[f"run a program from {directory} by the loader"] = lambda directory=directory: run_copy_in(
-        directory, "/lib64/ld-linux-x86-64.so.2" if X86 else "/lib/ld-linux-aarch64.so.1"
+    ATTEMPTS[f"run a program from {directory}"] = partial(run_copy_in, directory)
+    ATTEMPTS[f"run a program from {directory} by the loader"] = partial(
+        run_copy_in, directory, "/lib64/ld-linux-x86-64.so.2" if X86 else "/lib/ld-linux-aarch64.so.1"
     )
 
 
@@ -219,7 +223,7 @@ def metadata() -> None:
 
 
 for path in ("/run/dbus/system_bus_socket", "/run/systemd/private", "/run/docker.sock"):
-    ATTEMPTS[f"connect to {path}"] = lambda path=path: connect(path)
+    ATTEMPTS[f"connect to {path}"] = partial(connect, path)
 
 
 @attempt("connect to a port of this host")
@@ -245,12 +249,14 @@ def abstract() -> None:
         server.listen()
 
 
+def open_socket(family: str, kind: int) -> None:
+    socket.socket(getattr(socket, family), kind).close()
+
+
 for family, kind in (
     *(("AF_PACKET", 3), ("AF_NETLINK", 3), ("AF_VSOCK", 1), ("AF_ALG", 5), ("AF_BLUETOOTH", 3), ("AF_TIPC", 1)),
 ):
-    ATTEMPTS[f"open a socket of {family}"] = lambda family=family, kind=kind: socket.socket(
-        getattr(socket, family), kind
-    ).close()
+    ATTEMPTS[f"open a socket of {family}"] = partial(open_socket, family, kind)
 ATTEMPTS["open a raw socket"] = lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, 1).close()
 
 
@@ -259,7 +265,7 @@ ATTEMPTS["open a raw socket"] = lambda: socket.socket(socket.AF_INET, socket.SOC
 ATTEMPTS.update(
     {
         "be root": lambda: os.setuid(0),
-        "be root by a program": lambda: subprocess.run(["su", "-c", "true"], check=True, **QUIET),
+        "be root by a program": lambda: program(["su", "-c", "true"]),
         "change the root directory": lambda: os.chroot(STATE),
         "have a user namespace": lambda: call("unshare", 0x10000000),
         "have a mount namespace": lambda: call("unshare", 0x00020000),
@@ -327,17 +333,17 @@ def user_site() -> None:
 
 @attempt("run on after it is stopped")
 def linger() -> None:
-    subprocess.run(["loginctl", "enable-linger"], check=True, **QUIET)
+    program(["loginctl", "enable-linger"])
 
 
 @attempt("have units of its own")
 def user_unit() -> None:
-    subprocess.run(["systemctl", "--user", "daemon-reload"], check=True, **QUIET)
+    program(["systemctl", "--user", "daemon-reload"])
 
 
 @attempt("have units of the host")
 def system_unit() -> None:
-    subprocess.run(["systemd-run", "true"], check=True, **QUIET)
+    program(["systemd-run", "true"])
 
 
 @attempt("run a job at a time")

@@ -126,11 +126,6 @@ def test_what_may_be_reached_has_its_exposure(site: Site, computer: Host, outbou
     assert exposure(said) <= most, said
 
 
-def test_nginx_is_hardly_exposed(site: Site, computer: Host) -> None:
-    said = site.root("systemd-analyze security --no-pager nginx.service")
-    assert exposure(said) <= (2.5 if computer.systemd in (252, 257) else 3.0), said
-
-
 def exposure(said: str) -> float:
     found = re.search(r"Overall exposure level for \S+: ([\d.]+)", said)
     assert found, said

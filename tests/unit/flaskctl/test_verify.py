@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
+import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from flaskctl.host import Host, reachable
+from flaskctl.addresses import reachable
+from flaskctl.host import Host
 
 from tests.unit.flaskctl.fake_host import FakeHost, call, flaskctl
 
@@ -139,3 +144,26 @@ def test_a_bridge_with_the_default_route_is_where_users_come() -> None:
 
 def test_this_machine_tells_its_addresses() -> None:
     assert Host().own_addresses()
+
+
+@pytest.mark.parametrize("part", ["headers", "body"])
+def test_an_answer_that_trickles_is_not_waited_for(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each byte came within the time that a part of it has, and flaskctl held its lock for an hour."""
+    monkeypatch.setattr("flaskctl.host.ANSWER_SECONDS", 0.3)
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def trickle() -> None:
+        client, _address = listener.accept()
+        with client, contextlib.suppress(OSError):
+            client.sendall(b"HTTP/1.1 200 OK\r\n" + (b"\r\n" if part == "body" else b"X: "))
+            for _ in range(100):
+                client.sendall(b"x")
+                time.sleep(0.05)
+
+    thread = threading.Thread(target=trickle, daemon=True)
+    thread.start()
+    began = time.monotonic()
+    answer = Host().http_get("http", listener.getsockname()[1], "a.test", "/")
+    listener.close()
+    assert time.monotonic() - began < 2
+    assert (answer.status, answer.body) == (0, "TimeoutError: no whole answer in 0 s")

@@ -366,6 +366,13 @@ def test_the_names_of_many_hosts_are_a_number_and_long_times_are_minutes() -> No
     assert (told.seconds(59.94), told.seconds(61)) == ("59.9 s", "1 min 01 s")
 
 
+@pytest.mark.parametrize("stream", ["msg", "stderr", "module_stderr", "assertion"])
+def test_what_an_app_or_a_file_s_name_says_obeys_no_terminal(stream: str) -> None:
+    """It could clear the screen, hide a line, or turn one round."""
+    said = told.why({stream: "a\x1b[2Jb\x07\u202ec\x9bd\n\tf\u00e4"})
+    assert "a\\x1b[2Jb\\x07\\u202ec\\x9bd\n\tf\u00e4" in "".join(said)
+
+
 def test_of_a_command_the_end_of_what_it_printed_is_told() -> None:
     said = told.why({"msg": "non-zero return code", "stdout": "\n".join(map(str, range(100))), "stderr": ""})
     assert said == ["non-zero return code", "\n".join(map(str, range(85, 100)))]

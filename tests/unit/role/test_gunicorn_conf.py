@@ -176,6 +176,15 @@ class Instance:
             self._notified.close()
 
 
+ENDLESS = """
+def answer():
+    while True:
+        yield b"x" * 4096
+
+def app(environ, start_response):
+    start_response("200 OK", [])
+    return answer() if environ["HTTP_USER_AGENT"] == "flaskfleet-gate" else [b"hello"]
+"""
 # The instances of this file, started all at once: each test waits for its own.
 HEALTHY: dict[str, tuple[str, dict[str, Any]]] = {
     "two workers": (
@@ -192,6 +201,7 @@ HEALTHY: dict[str, tuple[str, dict[str, Any]]] = {
     "preloaded": (EARLY, {"health_path": "/", "settings": {"preload_app": True, "workers": 2}}),
     "threads": (WAITS, {"settings": {"worker_class": "gthread"}}),
     "psycopg2": (PSYCOPG2, {}),
+    "an answer without an end": (ENDLESS, {}),
 }
 
 
@@ -480,6 +490,13 @@ def test_a_setting_of_the_user_decides_over_the_number_of_threads(
     conf: dict[str, Any] = {}
     exec(render("gunicorn.conf.py", {"settings": {"worker_class": "gthread", **settings}}), conf)
     assert conf["threads"] == threads
+
+
+def test_the_gate_reads_no_more_of_an_answer_than_it_needs(instances: dict[str, Instance]) -> None:
+    """It asked for all of it: 3 GB were held in memory, and one without an end ended with TimeoutStartSec."""
+    instance = instances["an answer without an end"]
+    assert instance.ready(), instance.said()
+    assert instance.get("/", User_Agent="x").body == "hello"
 
 
 def test_psycopg2_gives_way_where_psycogreen_is_installed(instances: dict[str, Instance]) -> None:

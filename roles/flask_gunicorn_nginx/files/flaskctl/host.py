@@ -346,6 +346,7 @@ class Host:
         import socket
 
         connection = http.client.HTTPConnection(at, port, timeout=5)
+        late: list[bool] = []
         headers = {"Host": host, "Connection": "close", "User-Agent": "flaskctl"}
         headers.update({"X-Forwarded-Proto": public} if public else {})
         try:
@@ -353,6 +354,7 @@ class Host:
             sock = socket.create_connection((at, port), 5, loopback if public else None)
 
             def hang_up() -> None:  # an answer that trickles never meets the time that each part of it has
+                late.append(True)
                 with contextlib.suppress(OSError):
                     sock.shutdown(socket.SHUT_RDWR)
 
@@ -363,6 +365,8 @@ class Host:
                 connection.request("GET", path, headers=headers)
                 response = connection.getresponse()
                 body, said = response.read(1000).decode("utf-8", "ignore"), response.headers
+            if late:
+                raise TimeoutError(f"no whole answer in {ANSWER_SECONDS:.0f} s")
             return Answer(response.status, said.get("X-Release", ""), body, said.get("Location", ""))
         except (OSError, http.client.HTTPException) as error:
             return Answer(0, "", f"{type(error).__name__}: {error}")
