@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -56,8 +57,12 @@ class Host:
 
 
 @pytest.fixture(scope="module")
-def computer(site: Site) -> Host:
-    return Host(site)
+def computer(site: Site) -> Iterator[Host]:
+    """The host, with /tmp and /dev/shm as a machine has them: programs may run from there."""
+    remount = "for place in /tmp /dev/shm; do mount -o remount,{} $place; done"
+    site.root(remount.format("exec"))
+    yield Host(site)
+    site.root(remount.format("noexec"))
 
 
 @pytest.fixture(scope="module")
