@@ -134,3 +134,52 @@ def test_what_follows_the_archive_counts(tmp_path: Path) -> None:
     unpack(path, tmp_path / "out", members=10, size=100_000)
     with pytest.raises(flaskctl.Refused, match=r"x.tar.gz unpacks to too much"):
         unpack(path, tmp_path / "small", members=10, size=20_000)
+
+
+def test_copies_of_a_hard_link_count(tmp_path: Path) -> None:
+    """200 links to half a megabyte were 100 MB on the disk, under a limit of one."""
+    links = [member(f"b{number}", tarfile.LNKTYPE, "a") for number in range(10)]
+    path = archive(tmp_path / "x.tar.gz", {"a": "x" * 1000}, links)
+    with pytest.raises(flaskctl.Refused, match="unpacks to too much: b4 is over the limit"):
+        unpack(path, tmp_path / "out", size=5000)
+
+
+def header(kind: bytes, size: int) -> bytes:
+    found = tarfile.TarInfo("x")
+    found.type, found.size = kind, size
+    return found.tobuf(tarfile.GNU_FORMAT)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (header(tarfile.GNUTYPE_LONGNAME, 1 << 20), "larger than 65536 bytes"),
+        (header(tarfile.GNUTYPE_LONGLINK, 1 << 20), "larger than 65536 bytes"),
+        (header(tarfile.XHDTYPE, 1 << 20), "larger than 65536 bytes"),
+        (header(tarfile.XGLTYPE, 1 << 20), "larger than 65536 bytes"),
+        ((header(tarfile.XHDTYPE, 13) + b"13 comment=a\n".ljust(512, b"\0")) * 3000, "truncated or corrupt"),
+        (header(tarfile.GNUTYPE_SPARSE, 0), "x is neither file, directory nor link"),
+        (header(tarfile.REGTYPE, -2048), "truncated or corrupt"),
+    ],
+)
+def test_what_stands_before_a_member_has_an_end(tmp_path: Path, content: bytes, says: str) -> None:
+    """A name of 256 MB took a gigabyte of memory, and many headers before one another ended in a traceback."""
+    path = tmp_path / "x.tar.gz"
+    path.write_bytes(gzip.compress(content + b"a" * (2 << 20), 1))
+    with pytest.raises(flaskctl.Refused, match=says):
+        unpack(path, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        member("a" * 300, tarfile.REGTYPE),
+        member("/".join(["a" * 200] * 40), tarfile.REGTYPE),
+        member("l", tarfile.SYMTYPE, "a" * 5000),
+        member("a/" + "\u00e4" * 128, tarfile.REGTYPE),
+    ],
+)
+def test_a_name_that_no_file_can_have_is_a_sentence(tmp_path: Path, found: tarfile.TarInfo) -> None:
+    with pytest.raises(flaskctl.Refused, match=r"is too long: a name has 255 bytes at most, a path 3072") as refused:
+        unpack(archive(tmp_path / "x.tar.gz", {"app.py": "x"}, [found]), tmp_path / "out")
+    assert len(refused.value.msg) < 250
