@@ -65,7 +65,7 @@ SCENARIOS: dict[str, dict[str, Any]] = {
         "health_path": "/api/healthz",
         "static": {"url": "/assets/"},
     },
-    "packages of the system": {"default_server": True, "packages": ["libpq-dev"]},
+    "packages of the system": {"default_server": True, "packages": ["libpq-dev"], "wheelhouse": True},
     "no static files, and no way out": {"default_server": True, "static": {"dir": ""}, "outbound": "none"},
     "behind load balancers": {
         "server_names": ["example.com"],

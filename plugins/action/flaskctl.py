@@ -14,6 +14,8 @@ from ansible.module_utils.common.text.converters import to_bytes
 from ansible_collections.flaskfleet.web.plugins.lookup.holder import taken_over, user
 from ansible_collections.flaskfleet.web.plugins.module_utils.source import mask
 from ansible_collections.flaskfleet.web.plugins.plugin_utils.stdin_program import NOT_FOUND, StdinAction
+from ansible_collections.flaskfleet.web.plugins.plugin_utils.wheel_tags import Unfit
+from ansible_collections.flaskfleet.web.plugins.plugin_utils.wheelhouse import wheels_for
 
 Json = dict[str, Any]
 
@@ -27,7 +29,7 @@ SENT_AS = {"stage": "archive", "maintenance": "page"}
 # what a person asks on the host is not here: FOR_PEOPLE in tests/unit/plugins/test_flaskctl_options.py
 TAKES: dict[str, set[str]] = {
     "status": {"drift", "traffic"},
-    "stage": {"src", "archive", "sha256", "config", "try", "holder"},
+    "stage": {"src", "archive", "sha256", "config", "try", "holder", "wheels", "wheels_sha256"},
     "activate": {"release", "holder"},
     "rollback": {"release", "holder"},
     "verify": {"release"},
@@ -51,6 +53,8 @@ SPEC: dict[str, Json] = {
     "sha256": {"type": "str"},
     "config": {"type": "str", "no_log": True},
     "account": {"type": "str", "no_log": True},
+    "wheels": {"type": "str"},
+    "wheels_sha256": {"type": "str"},
     "try": {"type": "str", "choices": ["import", "health"]},
     "holder": {"type": "str"},
     "force": {"type": "bool", "default": False},
@@ -78,6 +82,7 @@ class ActionModule(StdinAction):  # type: ignore[misc]
     def run(self, tmp: Any = None, task_vars: Json | None = None) -> Json:
         """Return the answer of flaskctl; where it was asked twice, of what only the first one told as well."""
         result: Json = super().run(tmp, task_vars)
+        self.host_name = (task_vars or {}).get("inventory_hostname", "the host")
         _validated, params = self.validate_argument_spec(argument_spec=SPEC)
         wrong = problem(params, release_known=not self._task.check_mode)
         if wrong:
@@ -97,8 +102,25 @@ class ActionModule(StdinAction):  # type: ignore[misc]
         if src and answer.get("archive_needed"):
             path = self._connection._shell.join_path(self.directory(), os.path.basename(src))
             self._transfer_file(src, path)
-            answer.update(self.ask({**params, "archive": path}))
+            params = {**params, "archive": path}
+            answer.update(self.ask(params))
+            content = None
+        if src and answer.get("wheels_needed"):
+            answer = self.with_wheels(params, content, src, answer["wheels_needed"])
         return {**result, **answer}
+
+    def with_wheels(self, params: Json, content: bytes | None, src: str, told: Json) -> Json:
+        """Fetch the wheels that the host asks for, send them, and ask it again."""
+        try:
+            wheels = wheels_for(src, json.loads(params["config"]), told, self.host_name)
+        except Unfit as error:
+            return {"failed": True, "changed": False, "msg": str(error)}
+        path = self._connection._shell.join_path(self.directory(), "wheels.tar.gz")
+        self._transfer_file(str(wheels.path), path)
+        answer = self.ask({**params, "wheels": path, "wheels_sha256": wheels.sha256}, content)
+        if answer.get("wheels_needed"):
+            return {**answer, "failed": True, "msg": f"The host does not take the wheels: {answer.get('msg')}."}
+        return answer
 
     def ask(self, params: Json, content: bytes | None = None) -> Json:
         """Call flaskctl once, and return its answer as Ansible's result; `content` is that of a file to send."""
@@ -166,8 +188,8 @@ def arguments(params: Json, dry_run: bool) -> list[str]:
     given += [f"--{name}" for name in ("purge", "force", "drift", "traffic", "temporary") if params[name]]
     if params["holder"]:
         given += ["--holder", params["holder"]]
-    if params["sha256"]:
-        given += ["--sha256", params["sha256"]]
+    for name in ("sha256", "wheels", "wheels_sha256"):
+        given += [f"--{name.replace('_', '-')}", params[name]] if params[name] else []
     if params["try"]:
         given += ["--try", params["try"]]
     if params["config"] is not None:
@@ -201,6 +223,7 @@ def without_flaskctl(params: Json, dry_run: bool) -> Json:
         "changed": command in ("stage", "activate"),
         "msg": f"{app} would be installed on this host for the first time.",
         "archive_needed": command == "stage",
+        "wheels_needed": None,
         "id": None,
         "current": None,
         "previous": None,

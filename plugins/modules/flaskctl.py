@@ -64,6 +64,15 @@ options:
       - The path of the archive on the host. For O(command=stage); without it and O(sha256) the current release is
         staged again, which mends it.
     type: str
+  wheels:
+    description:
+      - The path on the host of the wheels that an earlier call has asked for. For O(command=stage), which with O(src)
+        sends and names them by itself.
+    type: str
+  wheels_sha256:
+    description:
+      - The SHA-256 of O(wheels).
+    type: str
   sha256:
     description:
       - The SHA-256 of the archive. With O(command=stage) and without O(src) and O(archive) the answer tells in

@@ -193,6 +193,7 @@ CHECKS: Mapping[str, Callable[[Sequence[str], int], None]] = {
     "journalctl": journalctl,
     "systemd-run": systemd_run,
     "python": python,
+    "python3": python,
     "venv": exactly(r"\S+", "-m", "venv", r"/\S+"),
     "systemd-analyze": systemd_analyze,
     "userdel": exactly("userdel", "[a-z][a-z0-9-]*"),

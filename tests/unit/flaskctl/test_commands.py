@@ -92,7 +92,7 @@ def test_stage_answers_all_that_the_role_asks_for(host: FakeHost, stage: Stage) 
         "app": "hello", "command": "stage", "changed": False, "id": release, "current": None, "previous": None,
         "active": [], "socket": {"active": True, "enabled": True, "stale": False}, "service": {"enabled": True},
         "staged": True, "tried": False, "lease": None, "verified": False, "archive_needed": False, "repairs": [],
-        "lacks": [], "certificate": "",
+        "lacks": [], "certificate": "", "wheels_needed": None,
         "releases": [release],
         "python": "3.11", "venv": {"key": answer["venv"]["key"], "built": False}, "msg": f"{release} is staged",
         "warnings": [],

@@ -11,6 +11,8 @@ import pytest
 from ansible.errors import AnsibleActionFail
 from ansible_collections.flaskfleet.web.plugins.action import flaskctl
 from ansible_collections.flaskfleet.web.plugins.lookup import holder
+from ansible_collections.flaskfleet.web.plugins.plugin_utils.wheel_tags import Unfit
+from ansible_collections.flaskfleet.web.plugins.plugin_utils.wheelhouse import Wheels
 
 Answer = dict[str, Any]
 TRACEBACK = "Traceback (most recent call last):\n  File \"app.py\", line 1\nModuleNotFoundError: No module named 'flsk'"
@@ -400,3 +402,53 @@ def test_nothing_is_left_to_remove_where_flaskctl_is_gone(engine: Engine) -> Non
 def test_staging_on_a_host_without_flaskctl_fails(engine: Engine) -> None:
     engine.path.unlink()
     assert engine.run(command="stage", archive="/x")["failed"]
+
+
+WHEELS = {**NEEDED, "archive_needed": False, "wheels_needed": {"key": "k"}, "staged": False}
+
+
+def fetched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Any]:
+    """Have the wheels be there; returns what was asked of whoever fetches them."""
+    asked: list[Any] = []
+    (tmp_path / "wheels.tar.gz").write_bytes(b"wheels")
+
+    def wheels_for(*words: Any) -> Wheels:
+        asked.append(words)
+        return Wheels(tmp_path / "wheels.tar.gz", "5" * 64)
+
+    monkeypatch.setattr(flaskctl, "wheels_for", wheels_for)
+    return asked
+
+
+@pytest.mark.parametrize("size", [10, 300_000])
+def test_wheels_that_a_host_asks_for_are_fetched_and_sent_with_the_archive(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    asked = fetched(monkeypatch, tmp_path)
+    src = tmp_path / "a.tar.gz"
+    src.write_bytes(b"x" * size)
+    answers = [NEEDED, WHEELS, STAGED] if size > flaskctl.SMALL else [WHEELS, STAGED]
+    for turn, answer in enumerate(answers):
+        engine.answers(answer, code=3 if answer is not STAGED else 0, turn=turn)
+    answer = engine.run(command="stage", src=str(src), sha256="ab", config="{}")
+    assert answer["staged"] and not answer.get("wheels_needed"), answer
+    assert asked == [(str(src), {}, {"key": "k"}, "the host")]
+    last = engine.argv(len(answers) - 1)
+    assert last[last.index("--wheels-sha256") + 1] == "5" * 64 and "--wheels" in last
+    assert (last[-1] == "-") is (size <= flaskctl.SMALL), "the archive goes along as it did"
+
+
+def test_wheels_that_cannot_be_had_are_told_and_nothing_is_sent(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wheels_for(*_words: Any) -> Wheels:
+        raise Unfit("old==1 has no wheel")
+
+    monkeypatch.setattr(flaskctl, "wheels_for", wheels_for)
+    (tmp_path / "a.tar.gz").write_bytes(b"x")
+    engine.answers(WHEELS, code=3)
+    answer = engine.run(command="stage", src=str(tmp_path / "a.tar.gz"), config="{}")
+    assert answer["failed"] and answer["msg"] == "old==1 has no wheel"
+    fetched(monkeypatch, tmp_path)
+    answer = engine.run(command="stage", src=str(tmp_path / "a.tar.gz"), config="{}")
+    assert answer["failed"] and "does not take the wheels" in answer["msg"], "a host that asks for ever"

@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatch
+from pathlib import Path
 from typing import Any
 
 from flaskctl import Json
@@ -30,6 +31,7 @@ class App(Layout):
         self.warnings: list[str] = []
         self.tell: Callable[[str], None] = self.warnings.append  # what a person who waits is to know at once
         self.repairs: list[str] = []
+        self.wheels: Path | None = None  # from where pip installs, in place of an index
 
     def settings(self) -> Json:
         settings = read_json(self.settings_file)

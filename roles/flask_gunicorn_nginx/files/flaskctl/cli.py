@@ -67,7 +67,9 @@ def carry_out(options: argparse.Namespace, app: App, stdin: IO[str]) -> Json:
         "status": lambda: status(app, getattr(options, "drift", False), getattr(options, "traffic", False)),
         "doctor": lambda: doctor(app),
         "releases": lambda: list_releases(app),
-        "stage": lambda: stage(app, *given_on_stdin(options, stdin), options.sha256, options.how, holder),
+        "stage": lambda: stage(
+            app, *given_on_stdin(options, stdin), options.sha256, options.how, holder, wheels(options)
+        ),
         "activate": lambda: activate(app, options.id, holder),
         "rollback": lambda: rollback(app, options.id, holder),
         "restart": lambda: restart(app, holder),
@@ -86,6 +88,10 @@ def carry_out(options: argparse.Namespace, app: App, stdin: IO[str]) -> Json:
         "remove": lambda: remove(app, options.purge),
     }
     return commands[options.command]()
+
+
+def wheels(options: argparse.Namespace) -> tuple[Path, str | None] | None:
+    return (Path(options.wheels), options.wheels_sha256) if options.wheels else None
 
 
 def limits(options: argparse.Namespace) -> Limits:
@@ -152,7 +158,8 @@ def call(
         raise
     if options.command == "run":
         return ended(app, answer, options.json)
-    return ARCHIVE_NEEDED if answer.get("archive_needed") and not options.dry_run else 0
+    needed = answer.get("archive_needed") or answer.get("wheels_needed")
+    return ARCHIVE_NEEDED if needed and not options.dry_run else 0
 
 
 def ended(app: App, answer: Json, as_json: bool) -> int:

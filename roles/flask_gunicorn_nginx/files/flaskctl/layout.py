@@ -49,6 +49,7 @@ class Layout:
         self.name, self.at = name, at
         self.base = at(f"/srv/{name}")
         self.releases_dir, self.venvs_dir = self.base / "releases", self.base / "venvs"
+        self.wheels_dir = self.base / "wheels"  # of each virtualenv that was made without an index
         # nginx looks there for static files: 1, 2 and so on, each a release; a link to one of the directories
         self.kept_link, self.kept_dirs = self.base / "kept", (self.base / ".kept.a", self.base / ".kept.b")
         self.intent_file, self.rollout_file = self.base / "activating.json", self.base / "rollout.json"

@@ -17,7 +17,7 @@ exit codes:
   0   done, or nothing to do
   1   refused, or failed: the message says what, why and what to do
   2   wrong usage
-  3   stage --sha256: the archive itself is needed
+  3   stage --sha256: the archive itself is needed, or the wheels for it
   75  another flaskctl holds the app's lock, or another the rollout lock: the message says who, and since when
   `run` gives the exit code of the command it ran
 
@@ -94,6 +94,8 @@ def add_release_commands(add: Adder) -> None:
     stage.add_argument(
         "--config", metavar="FILE", help="configuration, JSON, - for standard input, as a line; default: the current"
     )
+    stage.add_argument("--wheels", metavar="FILE", help="what an earlier `stage` has asked the control node for")
+    stage.add_argument("--wheels-sha256", metavar="HEX", help="its checksum")
     stage.add_argument(
         "--try",
         dest="how",

@@ -14,7 +14,9 @@ from flaskctl.files import erase, read_json
 from flaskctl.lock import locked
 from flaskctl.plan import Pruning, Release, plan_pruning
 from flaskctl.recover import recover
+from flaskctl.requirements import venv_base
 from flaskctl.static import link_kept
+from flaskctl.wheels import forget_wheels
 
 
 def prune(app: App, keep: int | None) -> Json:
@@ -98,3 +100,4 @@ def carry_out_pruning(app: App, plan: Pruning, bound: Iterable[str]) -> None:
         app.host.checkpoint("prune-venv")
         erase(app.venvs_dir / venv / ".complete")
         erase(app.venvs_dir / venv)
+    forget_wheels(app, {venv_base(path.name) for path in app.venvs_dir.glob("*")})

@@ -50,6 +50,7 @@ class Config:
     python: str = "python3"
     index_url: str = ""
     ca_bundle: str = ""
+    wheelhouse: bool = False  # the control node sends the wheels: this host asks no index
     static_asked: bool = False  # static_dir was set by a person, and so has to be there
     notes: dict[str, str] = dataclasses.field(default_factory=dict)  # by, from, revision
 
@@ -81,7 +82,7 @@ def parse_config(text: str) -> Config:
             ok, wanted = are_directories(value), "a list of directories inside the source, none within another"
         elif name in ("environment", "credentials", "notes"):
             ok, wanted = is_text_map(value), "an object of strings"
-        elif name == "static_asked":
+        elif name in ("static_asked", "wheelhouse"):
             ok, wanted = isinstance(value, bool), "true or false"
         else:
             ok, wanted = isinstance(value, str), "a string"

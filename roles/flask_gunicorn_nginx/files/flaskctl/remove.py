@@ -152,7 +152,7 @@ def forget(app: App, gone: Iterable[Path], account: bool) -> None:
 
 def made_by_us(app: App, record: Mapping[str, str]) -> list[Path]:
     """Return what stands of the app that the role or flaskctl made, the settings last: by them the app is known."""
-    names = ("releases", "venvs", "current", "previous", "activating.json", "rollout.json", "drained")
+    names = ("releases", "venvs", "wheels", "current", "previous", "activating.json", "rollout.json", "drained")
     found = [app.base / name for name in (*names, "maintenance.html")]
     found += [app.kept_link, *app.kept_dirs]
     found += [path for path in app.base.glob(".*.new")]

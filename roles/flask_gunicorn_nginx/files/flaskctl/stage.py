@@ -27,6 +27,7 @@ from flaskctl.release import SHA256, Config, changes, parse_config, release_id
 from flaskctl.texts import utc
 from flaskctl.units import service_settings, try_argv
 from flaskctl.verify import serves
+from flaskctl.wheels import WheelsNeeded, receive
 
 
 def stage(
@@ -36,6 +37,7 @@ def stage(
     sha256: str | None,
     how: str | None = None,
     holder: Json | None = None,
+    wheels: tuple[Path, str | None] | None = None,
 ) -> Json:
     """Make the release stand on this host, whole and sound. Nothing that is served changes.
 
@@ -59,6 +61,8 @@ def stage(
         release = release_id(sha256, config)
         if release != current or (read_json(app.rollout_file) or {}).get("id") == (holder or {}).get("id"):
             acquire(app, holder)
+        if wheels and not app.dry:
+            receive(app, stack.enter_context(open(wheels[0], "rb")), str(wheels[0]), wheels[1])
         answer = stage_release(app, release, sha256, config, file, os.path.basename(name))
         record_account(app)
         if release != current:
@@ -145,11 +149,13 @@ def stage_release(app: App, release: str, sha256: str, config: Config, file: IO[
         check_directives(app, release, config)
     like = sound_copy(app, sha256, config) if todo and file is None else None
     needed = todo and file is None and like is None
-    key, built = (manifest or {}).get("venv"), False
+    key, built, wheels = (manifest or {}).get("venv"), False, None
     if todo and not needed and not app.dry:
-        key, built = build(app, release, sha256, config, python, code_from(file, file_name, like), damage)
-    if not app.dry and not needed:
-        app.repairs += damage
+        try:
+            key, built = build(app, release, sha256, config, python, code_from(file, file_name, like), damage)
+            app.repairs += damage
+        except WheelsNeeded as lacking_wheels:
+            wheels = lacking_wheels.facts
     units = app.units()
     state = app.state(units)
     return {
@@ -157,14 +163,15 @@ def stage_release(app: App, release: str, sha256: str, config: Config, file: IO[
         **app.where(state, units),
         # of the release that serves: an activation puts it right
         "lacks": [str(lack) for lack in lacking(app, state.current, units)] if state.current else [],
-        "changed": bool(app.repairs) or (todo and (app.dry or not needed)),
-        "staged": manifest is not None or (todo and not needed and not app.dry),
+        "changed": bool(app.repairs) or (todo and (app.dry or not (needed or wheels))),
+        "staged": manifest is not None or (todo and not (needed or wheels) and not app.dry),
         "archive_needed": needed,
+        "wheels_needed": wheels,
         "repairs": damage if app.dry else app.repairs,
         "releases": [item.id for item in app.releases()],
         "python": python,
         "venv": {"key": key, "built": built},
-        "msg": said(app, release, manifest is not None, damage, needed),
+        "msg": said(app, release, manifest is not None, damage, needed, wheels),
     }
 
 
@@ -181,8 +188,10 @@ def code_from(file: IO[bytes] | None, name: str, like: Path | None) -> Callable[
     return fill
 
 
-def said(app: App, release: str, there: bool, damage: Sequence[str], needed: bool) -> str:
+def said(app: App, release: str, there: bool, damage: Sequence[str], needed: bool, wheels: Json | None) -> str:
     """Return what came of it, in words."""
+    if wheels:
+        return f"{release} needs the wheels for {wheels['key']}: run the playbook, which sends them"
     if needed:
         return f"{release} needs its archive"
     if not there:

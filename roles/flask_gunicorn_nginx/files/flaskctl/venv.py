@@ -23,10 +23,12 @@ from flaskctl.requirements import (
     requirement_files,
     requirement_lines,
     requirement_name,
+    venv_base,
     venv_key,
     without,
 )
 from flaskctl.texts import utc
+from flaskctl.wheels import LOCKED, pip_settings, take_wheels
 
 BUILD_SECONDS = 600.0  # how long to wait for what a flaskctl that was killed has left building
 
@@ -53,6 +55,7 @@ def ensure_venv(app: App, tree: Path, source: Dependencies, config: Config, pyth
     sound = next((name for name in names if venv_sound(app, name, python)), None)
     if sound:
         return sound, False
+    take_wheels(app, base, config)
     # a damaged one is not taken from under what runs from it: the next name is built, and the release's link moves
     users = {(app.manifest(release) or {}).get("venv") for release in app.in_use()}
     key = next(name for name in names if name not in users or not (app.venvs_dir / name).exists())
@@ -73,6 +76,7 @@ def ensure_venv(app: App, tree: Path, source: Dependencies, config: Config, pyth
         except BaseException:
             with contextlib.suppress(OSError):
                 erase(venv)
+                erase(app.wheels or venv)  # perhaps they are what is damaged: the next run sends them again
             raise
     return key, True
 
@@ -83,16 +87,19 @@ def install(app: App, venv: Path, tree: Path, source: Dependencies, config: Conf
     def pip(what: str, *words: str, where: Path = tree) -> None:
         tool(app, [str(venv / "bin" / "python"), "-I", "-m", "pip", *words], config, where, lock, what)
 
+    if app.wheels:  # all that there is; what follows finds it there, and builds what the source itself holds
+        wheels = str(app.wheels / LOCKED)
+        pip("the wheels could not be installed", "install", "--require-hashes", "--no-deps", "-r", wheels)
     copy = venv / ".build"
     if source.paths or not source.file:
         shutil.copytree(tree, copy, symlinks=True)
-    if source.file:
+    if source.file and not (app.wheels and not source.paths):
         if source.paths:
             make_plain(copy, source.file)
         hashes = ["--require-hashes"] if source.hashed else []
         where = copy if source.paths else tree
         pip(f"{source.file} could not be installed", "install", *hashes, "-r", source.file, where=where)
-    else:
+    elif not source.file:
         pip("the project's dependencies could not be installed", "install", str(copy))
     if copy.exists():  # what the project names stays; the project itself goes: it belongs to the release
         itself = installed_from(app, venv, f'{copy}"')
@@ -154,6 +161,7 @@ def install_site(app: App, work: Path, key: str, config: Config, like: Path | No
         skip = shutil.ignore_patterns("__pycache__")
         shutil.copytree(like.parent / "site", work / "site", symlinks=True, ignore=skip)
         return
+    take_wheels(app, venv_base(key), config)
     copy = work / ".build"  # setuptools writes into the source it builds
     shutil.copytree(work / "app", copy, symlinks=True)
     argv = [str(work / "venv" / "bin" / "python"), "-I", "-m", "pip", "install", "--no-deps", "--target"]
@@ -170,6 +178,7 @@ def tool(app: App, argv: Sequence[str], config: Config, cwd: Path, lock: IO[str]
     environment.update(PIP_ROOT_USER_ACTION="ignore", PIP_RETRIES="3", PIP_TIMEOUT="20")
     environment.update({"PIP_INDEX_URL": config.index_url} if config.index_url else {})
     environment.update({"PIP_CERT": config.ca_bundle} if config.ca_bundle else {})
+    environment.update(pip_settings(app.wheels))
     # a build runs programs that it has made, and /tmp may be mounted noexec; the next call sweeps up what a kill leaves
     with tempfile.TemporaryDirectory(prefix=".build-", dir=app.releases_dir) as place:
         environment["TMPDIR"] = place
