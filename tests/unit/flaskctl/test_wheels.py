@@ -49,7 +49,8 @@ def test_a_host_without_the_wheels_asks_for_them_once_and_installs_from_them_alo
     assert asked.json["wheels_needed"] == {"key": needed(asked), "version": "3.11.2", "libc": "glibc 2.36"}
     assert not [*(base(host) / "venvs").glob("*")] and not [*(base(host) / "releases").glob("*")]
     path = wheels(tmp_path / "w.tar.gz", needed(asked))
-    host.calls.clear(), host.environments.clear()
+    host.calls.clear()
+    host.environments.clear()
     assert send("v1", "--wheels", str(path)).json["staged"]
     home = base(host) / "wheels" / needed(asked)
     installs = [argv for argv in host.calls if "install" in argv]

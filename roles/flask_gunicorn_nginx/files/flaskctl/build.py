@@ -14,9 +14,11 @@ from flaskctl.app import App
 from flaskctl.damage import mount_points_of, sound_copy, unit_files
 from flaskctl.errors import Refused
 from flaskctl.files import differs, erase, inventory, mirror, read_text, sync_directory, write, write_json
+from flaskctl.layout import SBOM
 from flaskctl.packages import installed_in, oldest_gevent
 from flaskctl.release import Config, release_files, static_target
 from flaskctl.requirements import dependencies_of
+from flaskctl.sbom import document
 from flaskctl.server import Server, cautions, needs, server_of, unfit
 from flaskctl.standing import complaints, directive
 from flaskctl.texts import utc
@@ -54,6 +56,7 @@ def build(
         noted["by"] = noted["by"] or app.by
         known = {"id": release, "app": app.name, "when": utc(app.host.now()), **noted, **(old or {})}
         made = {"archive_sha256": sha256, "venv": key, "python": python, "site": source.project, "files": files}
+        write_json(work / SBOM, document(app, work, {**known, **made}, config))
         write_json(work / "manifest.json", {**known, **made})
         app.host.checkpoint("units")
         write_units(app, release, config)

@@ -14,6 +14,7 @@ from typing import IO
 
 from flaskctl import Json
 from flaskctl.activate import activate, rollback
+from flaskctl.advisories import audit
 from flaskctl.app import App, apps
 from flaskctl.bake import bake
 from flaskctl.certificate import certificate
@@ -31,13 +32,15 @@ from flaskctl.remove import remove
 from flaskctl.restart import restart
 from flaskctl.rollout import lock, unlock
 from flaskctl.run import logs, run_command, start
+from flaskctl.sbom import sbom
 from flaskctl.stage import stage
 from flaskctl.status import list_releases, status
 from flaskctl.texts import printable
 from flaskctl.traffic import Limits
 from flaskctl.verify import verify
 
-ARCHIVE_NEEDED = 3  # the exit code
+ARCHIVE_NEEDED = 3  # exit codes
+VULNERABLE = 4
 
 
 def text_of(path: str | None, stdin: IO[str]) -> str | None:
@@ -82,6 +85,8 @@ def carry_out(options: argparse.Namespace, app: App, stdin: IO[str]) -> Json:
         "maintenance": lambda: maintenance(app, options.mode, text_of(options.page, stdin)),
         "certificate": lambda: certificate(app, options.temporary, text_of(options.account, stdin)),
         "prune": lambda: prune(app, options.keep),
+        "sbom": lambda: sbom(app, options.release, options.json),
+        "audit": lambda: audit(app, text_of(options.known, stdin), options.known, options.release),
         "logs": lambda: logs(app, options.follow, options.lines, options.json, options.process),
         "run": lambda: run_command(app, options.words, options.release, tty, options.json),
         "start": lambda: start(app),
@@ -158,6 +163,8 @@ def call(
         raise
     if options.command == "run":
         return ended(app, answer, options.json)
+    if answer.get("found"):
+        return VULNERABLE
     needed = answer.get("archive_needed") or answer.get("wheels_needed")
     return ARCHIVE_NEEDED if needed and not options.dry_run else 0
 

@@ -14,7 +14,7 @@ from flaskctl.app import App
 from flaskctl.ceilings import ceilings_drop_in
 from flaskctl.errors import Refused
 from flaskctl.files import differs, inventory, mode_of, read_json
-from flaskctl.layout import release_path
+from flaskctl.layout import SBOM, release_path
 from flaskctl.outbound import resolvers_drop_in, shut_out
 from flaskctl.release import Config, credentials_drop_in, python_drop_in, release_files, static_target
 from flaskctl.requirements import dependencies_of, venv_base, venv_key
@@ -56,7 +56,7 @@ def find_damage(app: App, release: str, manifest: Json, config: Config, python: 
 def foreign_names(app: App, release: str, config: Config, unknown: Iterable[str]) -> tuple[list[str], list[str]]:
     """Return what nobody deployed, in the code and beside it; mount points are none of it."""
     known = {"app", "site", "static", "venv", "credentials", "config.json"}
-    known |= {"manifest.json", "refused.json", "tried.json", *release_files(config)}
+    known |= {"manifest.json", "refused.json", "tried.json", SBOM, *release_files(config)}
     points = mount_points_of(app, release, config)
     extra = [f"app/{os.path.normpath(name)}" for name in unknown]
     stray = set(os.listdir(app.releases_dir / release)) - known

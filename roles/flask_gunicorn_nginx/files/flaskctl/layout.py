@@ -28,6 +28,7 @@ AUTHORITIES = (
     "/var/lib/flaskfleet/authorities.pem"  # what certbot trusts, where a directory has an authority of its own
 )
 LETSENCRYPT = "/etc/letsencrypt"  # certbot's
+SBOM = "sbom.json"  # in the directory of a release: what it is made of
 FAULT_INJECTION = "/run/flaskctl/allow-fault-injection"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 

@@ -18,6 +18,7 @@ exit codes:
   1   refused, or failed: the message says what, why and what to do
   2   wrong usage
   3   stage --sha256: the archive itself is needed, or the wheels for it
+  4   audit: a package has a known vulnerability
   75  another flaskctl holds the app's lock, or another the rollout lock: the message says who, and since when
   `run` gives the exit code of the command it ran
 
@@ -145,6 +146,13 @@ def add_other_commands(add: Adder) -> None:
     prune.add_argument(
         "--keep", metavar="N", type=int, help="how many stay, all counted; default: the app's own setting"
     )
+    sbom = add("sbom", "what a release is made of: a bill of materials, CycloneDX 1.6, JSON")
+    audit = add("audit", "which packages of a release have a known vulnerability")
+    audit.add_argument(
+        "--known", metavar="FILE", required=True, help="what is known: pip-audit's JSON, or OSV's; - for standard input"
+    )
+    for command in (sbom, audit):
+        command.add_argument("--release", metavar="ID", help="of this release; default: the current one")
     logs = add("logs", "what the app wrote to the journal")
     logs.add_argument("-f", "--follow", action="store_true", help="go on with what comes")
     logs.add_argument("-n", "--lines", metavar="N", type=int, default=100, help="how many lines; default: 100")
