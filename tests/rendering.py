@@ -66,6 +66,7 @@ SCENARIOS: dict[str, dict[str, Any]] = {
         "static": {"url": "/assets/"},
     },
     "packages of the system": {"default_server": True, "packages": ["libpq-dev"], "wheelhouse": True},
+    "signed archives": {"default_server": True, "signing": {"key": "/k", "allowed_signers": ["a ssh-ed25519 AAAA"]}},
     "no static files, and no way out": {"default_server": True, "static": {"dir": ""}, "outbound": "none"},
     "behind load balancers": {
         "server_names": ["example.com"],

@@ -13,6 +13,7 @@ from typing import Any
 from ansible.module_utils.common.text.converters import to_bytes
 from ansible_collections.flaskfleet.web.plugins.lookup.holder import taken_over, user
 from ansible_collections.flaskfleet.web.plugins.module_utils.source import mask
+from ansible_collections.flaskfleet.web.plugins.plugin_utils.signing import Unsigned, signature
 from ansible_collections.flaskfleet.web.plugins.plugin_utils.stdin_program import NOT_FOUND, StdinAction
 from ansible_collections.flaskfleet.web.plugins.plugin_utils.wheel_tags import Unfit
 from ansible_collections.flaskfleet.web.plugins.plugin_utils.wheelhouse import wheels_for
@@ -25,11 +26,12 @@ ARCHIVE_NEEDED = 3
 SMALL = 256 * 1024
 # what a file of the control node is to flaskctl, which reads it from standard input
 SENT_AS = {"stage": "archive", "maintenance": "page"}
+WHEELS = ("wheels", "wheels_sha256", "wheels_signature")
 # which options each command takes besides `app`
 # what a person asks on the host is not here: FOR_PEOPLE in tests/unit/plugins/test_flaskctl_options.py
 TAKES: dict[str, set[str]] = {
     "status": {"drift", "traffic"},
-    "stage": {"src", "archive", "sha256", "config", "try", "holder", "wheels", "wheels_sha256"},
+    "stage": {"src", "archive", "sha256", "config", "try", "holder", "signature", "signing_key", *WHEELS},
     "activate": {"release", "holder"},
     "rollback": {"release", "holder"},
     "verify": {"release"},
@@ -53,8 +55,9 @@ SPEC: dict[str, Json] = {
     "sha256": {"type": "str"},
     "config": {"type": "str", "no_log": True},
     "account": {"type": "str", "no_log": True},
-    "wheels": {"type": "str"},
-    "wheels_sha256": {"type": "str"},
+    "signing_key": {"type": "path"},
+    "signature": {"type": "str"},
+    **dict.fromkeys(WHEELS, {"type": "str"}),
     "try": {"type": "str", "choices": ["import", "health"]},
     "holder": {"type": "str"},
     "force": {"type": "bool", "default": False},
@@ -92,6 +95,17 @@ class ActionModule(StdinAction):  # type: ignore[misc]
             return {**result, "failed": True, "msg": f"There is no file {os.path.abspath(src)} on the control node."}
         src = src if page or not self._task.check_mode else ""
         content = Path(src).read_bytes() if src and (page or os.path.getsize(src) <= SMALL) else None
+        try:
+            answer = self.send(params, src, content)
+        except (Unfit, Unsigned) as error:
+            return {**result, "failed": True, "changed": False, "msg": str(error)}
+        return {**result, **answer}
+
+    def send(self, params: Json, src: str, content: bytes | None) -> Json:
+        """Ask, and send what the host asks for: the archive, and the wheels for it."""
+        key = params["signing_key"] or ""
+        if src and key and params["command"] == "stage":
+            params = {**params, "signature": signature(src, key)}
         answer = self.ask(params, content)
         over = takeover(params, answer) if answer.get("failed") else ""
         if over:
@@ -107,17 +121,17 @@ class ActionModule(StdinAction):  # type: ignore[misc]
             content = None
         if src and answer.get("wheels_needed"):
             answer = self.with_wheels(params, content, src, answer["wheels_needed"])
-        return {**result, **answer}
+        return answer
 
     def with_wheels(self, params: Json, content: bytes | None, src: str, told: Json) -> Json:
         """Fetch the wheels that the host asks for, send them, and ask it again."""
-        try:
-            wheels = wheels_for(src, json.loads(params["config"]), told, self.host_name)
-        except Unfit as error:
-            return {"failed": True, "changed": False, "msg": str(error)}
+        wheels = wheels_for(src, json.loads(params["config"]), told, self.host_name)
+        key = params["signing_key"] or ""
+        signed = signature(str(wheels.path), key) if key else None
         path = self._connection._shell.join_path(self.directory(), "wheels.tar.gz")
         self._transfer_file(str(wheels.path), path)
-        answer = self.ask({**params, "wheels": path, "wheels_sha256": wheels.sha256}, content)
+        given = dict(zip(WHEELS, (path, wheels.sha256, signed), strict=True))
+        answer = self.ask({**params, **given}, content)
         if answer.get("wheels_needed"):
             return {**answer, "failed": True, "msg": f"The host does not take the wheels: {answer.get('msg')}."}
         return answer
@@ -188,7 +202,7 @@ def arguments(params: Json, dry_run: bool) -> list[str]:
     given += [f"--{name}" for name in ("purge", "force", "drift", "traffic", "temporary") if params[name]]
     if params["holder"]:
         given += ["--holder", params["holder"]]
-    for name in ("sha256", "wheels", "wheels_sha256"):
+    for name in ("sha256", "signature", *WHEELS):
         given += [f"--{name.replace('_', '-')}", params[name]] if params[name] else []
     if params["try"]:
         given += ["--try", params["try"]]

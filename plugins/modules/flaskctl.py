@@ -64,6 +64,19 @@ options:
       - The path of the archive on the host. For O(command=stage); without it and O(sha256) the current release is
         staged again, which mends it.
     type: str
+  signing_key:
+    description:
+      - The key on the control node that signs what is sent, or its public half, where an agent has it. For
+        O(command=stage).
+    type: path
+  signature:
+    description:
+      - The signature of the archive, or the path on the host of a file that holds it. O(signing_key) makes it.
+    type: str
+  wheels_signature:
+    description:
+      - That of O(wheels).
+    type: str
   wheels:
     description:
       - The path on the host of the wheels that an earlier call has asked for. For O(command=stage), which with O(src)

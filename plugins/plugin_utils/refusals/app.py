@@ -150,6 +150,25 @@ def packages(value: Any) -> Problems:
     yield from a_list(value, a_package, "[libpq-dev, ffmpeg]")
 
 
+def signing_key(value: Any) -> Problems:
+    """Accept a path on the control node, or none."""
+    if not isinstance(value, str) or (value and not re.fullmatch(r"[/~][^\x00-\x1f\x7f]*", value)):
+        yield f"is {shown(value)}. It must be an absolute path on the control node, such as ~/.ssh/releases."
+
+
+A_SIGNER = a_text(
+    r"[^\s#\"]+( [a-z][^\s#\"]*=(\"[^\"\n]*\"|\S+)| cert-authority)*"
+    r" (ssh-|sk-|ecdsa-)[a-z0-9@.-]+ [A-Za-z0-9+/]+=*( [^\n]*)?",
+    "a line of ssh-keygen's list of allowed signers, such as: ada@example.com ssh-ed25519 AAAA...",
+)
+
+
+def allowed_signers(value: Any) -> Problems:
+    """Accept lines of an allowed_signers file."""
+    yield from a_list(value, A_SIGNER, "['ada@example.com ssh-ed25519 AAAA...']")
+
+
+signing = a_record(options("signing"), "{key: ~/.ssh/releases}", key=signing_key, allowed_signers=allowed_signers)
 pip = a_record(
     options("pip"),
     "{index_url: https://pypi.example.com/simple}",

@@ -104,6 +104,12 @@ def relations(get: Callable[[str], Any], has: Callable[[str], bool]) -> Iterator
     yield from public_url(get)
     yield from python_in_a_home(get)
     yield from certificate_names(get)
+    signing = get("signing")
+    if isinstance(signing, Mapping) and signing.get("allowed_signers") and not signing.get("key"):
+        yield (
+            f"{PREFIX}signing has allowed_signers and no key: the hosts would take nothing that this run sends. Set key"
+            " to the key that signs, such as ~/.ssh/releases."
+        )
     ready = ready_path(get)
     if get("health_path") and get("health_path") == ready:
         yield (

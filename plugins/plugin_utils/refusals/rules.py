@@ -32,6 +32,7 @@ RULES: dict[str, Rule] = {
         "the name of an interpreter or its absolute path, such as python3.12",
     ),
     "pip": app.pip,
+    "signing": app.signing,
     "wheelhouse": a_bool,
     "packages": app.packages,
     "env": app.env,

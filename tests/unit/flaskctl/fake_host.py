@@ -117,6 +117,8 @@ class FakeHost(Host):
             return self.run_systemd_run(argv)
         if argv == ["nginx", "-T"]:
             return done(0 if self.nginx_says else 1, self.nginx_says)
+        if argv[0] == "ssh-keygen":  # the real one: it reads files alone
+            return super().run(argv, **kwargs)
         if argv[0] == "userdel":
             return done(0 if self.accounts.pop(argv[1], None) else 6)
         if argv[:2] == ["systemd-analyze", "verify"]:
@@ -124,18 +126,8 @@ class FakeHost(Host):
         if argv[:2] == ["systemd-analyze", "calendar"]:
             return done(0 if argv[-1] in self.calendars else 1, "", f"Failed to parse calendar {argv[-1]!r}")
         if argv[1:3] == ["-m", "venv"]:
-            (Path(argv[3]) / "bin").mkdir()
-            (Path(argv[3]) / "bin" / "python").write_text("")
-            (Path(argv[3]) / "bin" / "flask").write_text("")
-            (Path(argv[3]) / "bin" / "flask").chmod(0o755)
-            packages = Path(argv[3]) / "lib" / "python3.11" / "site-packages"
-            (packages / "pkg" / "static").mkdir(parents=True)
-            for name, version in self.installed.items():
-                (packages / f"{name}-{version}.dist-info").mkdir()
-            return done(0)
-        if argv[0] == "python3" and "CS_GNU_LIBC_VERSION" in argv[-1]:
-            return done(0, '{"version": "3.11.2", "libc": "glibc 2.36"}')
-        if argv[0].endswith("/bin/python"):
+            return self.make_venv(Path(argv[3]))
+        if argv[0] == "python3" or argv[0].endswith("/bin/python"):
             return self.run_python(argv)
         return done(127, "", f"{argv[0]} is not installed")
 
@@ -186,7 +178,20 @@ class FakeHost(Host):
         self.set_unit(name, ActiveState="active", MainPID="4712")
         return flaskctl.Done(0)
 
+    def make_venv(self, venv: Path) -> Any:
+        (venv / "bin").mkdir()
+        (venv / "bin" / "python").write_text("")
+        (venv / "bin" / "flask").write_text("")
+        (venv / "bin" / "flask").chmod(0o755)
+        packages = venv / "lib" / "python3.11" / "site-packages"
+        (packages / "pkg" / "static").mkdir(parents=True)
+        for name, version in self.installed.items():
+            (packages / f"{name}-{version}.dist-info").mkdir()
+        return flaskctl.Done(0)
+
     def run_python(self, argv: Sequence[str]) -> Any:
+        if "CS_GNU_LIBC_VERSION" in argv[-1]:
+            return flaskctl.Done(0, '{"version": "3.11.2", "libc": "glibc 2.36"}')
         if not Path(argv[0]).exists():
             return flaskctl.Done(127)
         if "sys.version_info" in argv[3]:

@@ -69,6 +69,7 @@ CERTBOT = (
     r" --deploy-hook /usr/local/bin/flaskctl \S+ certificate(?: --webroot --webroot-path /var/www/html"
     r"| --manual --preferred-challenges dns --manual-auth-hook \S+ --manual-cleanup-hook \S+)(?: --domain \S+)+",
 )
+SSH_KEYGEN = (r"-Y find-principals -s /\S+ -f /\S+", r"-Y verify -I \S+ -n flaskfleet -s /\S+ -f /\S+")
 PIP = (
     *(r"install(?: --require-hashes)?(?: --no-deps)? -r \S+", r"install \S+", r"uninstall -y(?: \S+)*", r"check"),
     r"install --no-deps --target \S+ \S+",
@@ -201,4 +202,5 @@ CHECKS: Mapping[str, Callable[[Sequence[str], int], None]] = {
     "ss": exactly("ss", "-Hltnp", r"sport = :\d+"),
     "openssl": one_of(OPENSSL),
     "certbot": one_of(CERTBOT),
+    "ssh-keygen": one_of(SSH_KEYGEN),
 }

@@ -22,7 +22,7 @@ FOR_PEOPLE = {"doctor", "sbom", "audit", "releases", "logs", "run", "start"}
 # how a task calls what the command line calls otherwise
 RENAMED = {"id": "release", "how": "try"}
 # what is only of a task: a file on the control node
-ONLY_OF_A_TASK = {"stage": {"src"}, "maintenance": {"src"}}
+ONLY_OF_A_TASK = {"stage": {"src", "signing_key"}, "maintenance": {"src"}}
 OF_EVERY_COMMAND = {"help", "json", "dry_run"}
 
 

@@ -31,6 +31,7 @@ class App(Layout):
         self.warnings: list[str] = []
         self.tell: Callable[[str], None] = self.warnings.append  # what a person who waits is to know at once
         self.repairs: list[str] = []
+        self.signed_by = ""  # who signed the archive, where the host asks for that
         self.wheels: Path | None = None  # from where pip installs, in place of an index
 
     def settings(self) -> Json:

@@ -56,6 +56,7 @@ def build(
         noted["by"] = noted["by"] or app.by
         known = {"id": release, "app": app.name, "when": utc(app.host.now()), **noted, **(old or {})}
         made = {"archive_sha256": sha256, "venv": key, "python": python, "site": source.project, "files": files}
+        made.update({"signed_by": app.signed_by} if app.signed_by else {})
         write_json(work / SBOM, document(app, work, {**known, **made}, config))
         write_json(work / "manifest.json", {**known, **made})
         app.host.checkpoint("units")

@@ -33,7 +33,7 @@ from flaskctl.restart import restart
 from flaskctl.rollout import lock, unlock
 from flaskctl.run import logs, run_command, start
 from flaskctl.sbom import sbom
-from flaskctl.stage import stage
+from flaskctl.stage import Sent, stage
 from flaskctl.status import list_releases, status
 from flaskctl.texts import printable
 from flaskctl.traffic import Limits
@@ -71,7 +71,7 @@ def carry_out(options: argparse.Namespace, app: App, stdin: IO[str]) -> Json:
         "doctor": lambda: doctor(app),
         "releases": lambda: list_releases(app),
         "stage": lambda: stage(
-            app, *given_on_stdin(options, stdin), options.sha256, options.how, holder, wheels(options)
+            app, *given_on_stdin(options, stdin), options.sha256, options.how, holder, sent(options)
         ),
         "activate": lambda: activate(app, options.id, holder),
         "rollback": lambda: rollback(app, options.id, holder),
@@ -95,8 +95,9 @@ def carry_out(options: argparse.Namespace, app: App, stdin: IO[str]) -> Json:
     return commands[options.command]()
 
 
-def wheels(options: argparse.Namespace) -> tuple[Path, str | None] | None:
-    return (Path(options.wheels), options.wheels_sha256) if options.wheels else None
+def sent(options: argparse.Namespace) -> Sent:
+    wheels = Path(options.wheels) if options.wheels else None
+    return Sent(options.signature, wheels, options.wheels_sha256, options.wheels_signature)
 
 
 def limits(options: argparse.Namespace) -> Limits:

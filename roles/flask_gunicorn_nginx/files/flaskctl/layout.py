@@ -56,6 +56,7 @@ class Layout:
         self.intent_file, self.rollout_file = self.base / "activating.json", self.base / "rollout.json"
         self.drained_file, self.page_file = self.base / "drained", self.base / "maintenance.html"  # nginx looks at them
         self.settings_file = at(f"{SETTINGS}/{name}.json")
+        self.signers_file = at(f"{SETTINGS}/{name}.signers")  # whose archives it takes; anybody's without that file
         self.audit_file = at(f"/var/log/flaskctl/{name}.jsonl")
         self.lock_file, self.build_lock_file = at(f"/run/flaskctl/{name}.lock"), at(f"/run/flaskctl/{name}.build.lock")
         self.record_file, self.record_lock_file = at(RECORD), at(RECORD_LOCK)

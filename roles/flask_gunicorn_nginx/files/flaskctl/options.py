@@ -95,6 +95,8 @@ def add_release_commands(add: Adder) -> None:
     stage.add_argument(
         "--config", metavar="FILE", help="configuration, JSON, - for standard input, as a line; default: the current"
     )
+    stage.add_argument("--signature", metavar="FILE", help="of the archive, by ssh-keygen -Y sign; or its text")
+    stage.add_argument("--wheels-signature", metavar="FILE", help="that of the wheels")
     stage.add_argument("--wheels", metavar="FILE", help="what an earlier `stage` has asked the control node for")
     stage.add_argument("--wheels-sha256", metavar="HEX", help="its checksum")
     stage.add_argument(

@@ -139,7 +139,7 @@ def forget(app: App, gone: Iterable[Path], account: bool) -> None:
         with contextlib.suppress(OSError):  # other apps have theirs there
             directory.rmdir()
     with recorded(app) as record:
-        for path in [*gone, app.settings_file, *directories]:
+        for path in [*gone, app.settings_file, app.signers_file, *directories]:
             if not os.path.lexists(path):
                 record.pop(recorded_name(app, path), None)
         for unit in own_units(app):
@@ -161,6 +161,7 @@ def made_by_us(app: App, record: Mapping[str, str]) -> list[Path]:
     found += [app.timer_stamp(path.name) for path in app.units_dir.glob(f"{app.name}.*@*.timer")]
     found += runtime_directories(app)
     found += [path for path in own_units(app) if as_recorded(app, path, record)]
+    found += [app.signers_file] if recorded_name(app, app.signers_file) in record else []
     found += [app.audit_file]
     found += [app.settings_file] if recorded_name(app, app.settings_file) in record else []
     return [path for path in found if os.path.lexists(path)]

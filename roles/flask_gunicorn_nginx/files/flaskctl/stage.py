@@ -8,7 +8,7 @@ import os
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 from flaskctl import Json
 from flaskctl.app import App
@@ -24,10 +24,20 @@ from flaskctl.lock import acquire, locked
 from flaskctl.record import record_account
 from flaskctl.recover import recover
 from flaskctl.release import SHA256, Config, changes, parse_config, release_id
+from flaskctl.signatures import vouched
 from flaskctl.texts import utc
 from flaskctl.units import service_settings, try_argv
 from flaskctl.verify import serves
 from flaskctl.wheels import WheelsNeeded, receive
+
+
+class Sent(NamedTuple):
+    """What goes along with an archive."""
+
+    signature: str | None = None
+    wheels: Path | None = None
+    wheels_sha256: str | None = None
+    wheels_signature: str | None = None
 
 
 def stage(
@@ -37,7 +47,7 @@ def stage(
     sha256: str | None,
     how: str | None = None,
     holder: Json | None = None,
-    wheels: tuple[Path, str | None] | None = None,
+    sent: Sent = Sent(),  # noqa: B008
 ) -> Json:
     """Make the release stand on this host, whole and sound. Nothing that is served changes.
 
@@ -55,14 +65,17 @@ def stage(
         config = config_to_stage(app, config_text, kept)
         file = stack.enter_context(open(archive, "rb")) if isinstance(archive, Path) else archive
         name = str(archive) if isinstance(archive, Path) else "the archive"
+        file = vouched(app, stack, file, name, sent.signature) if file and not app.dry else file
         sha256 = checked(file, name, sha256) or (app.manifest(current) or {}).get("archive_sha256")
         if not sha256:
             raise Usage(f"{app.name} has no current release: which archive?", remedy="stage ARCHIVE --config FILE")
         release = release_id(sha256, config)
         if release != current or (read_json(app.rollout_file) or {}).get("id") == (holder or {}).get("id"):
             acquire(app, holder)
-        if wheels and not app.dry:
-            receive(app, stack.enter_context(open(wheels[0], "rb")), str(wheels[0]), wheels[1])
+        if sent.wheels and not app.dry:
+            opened = stack.enter_context(open(sent.wheels, "rb"))
+            wheels = vouched(app, stack, opened, str(sent.wheels), sent.wheels_signature)
+            receive(app, wheels, str(sent.wheels), sent.wheels_sha256)
         answer = stage_release(app, release, sha256, config, file, os.path.basename(name))
         record_account(app)
         if release != current:
