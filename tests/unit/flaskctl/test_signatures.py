@@ -118,6 +118,10 @@ def test_what_stands_already_is_rolled_back_to_and_configured_anew_without_a_sig
     for release in (first, second):
         assert call(host, "hello", "activate", release).rc == 0
     assert call(host, "hello", "rollback").json is None or call(host, "hello", "status", "--json").rc == 0
+    plain = stage_file(host, tmp_path / "v1.tar.gz")
+    assert plain.rc == 0 and not plain.json["changed"], "a small archive comes along with each question"
+    again = stage_file(host, tmp_path / "v1.tar.gz", environment={"NEWER": "1"})
+    assert again.rc == 0 and again.json["changed"], "the code stands already"
     again = call(host, "hello", "stage", "--config", "-", "--json", stdin=config(environment={"NEW": "1"}))
     assert again.rc == 0 and again.json["staged"], again
 

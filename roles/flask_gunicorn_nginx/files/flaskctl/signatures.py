@@ -6,26 +6,29 @@ import contextlib
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, cast
 
 from flaskctl.app import App
 from flaskctl.errors import Refused
-from flaskctl.files import read_text
+from flaskctl.files import read_text, stream_sha256
 
 NAMESPACE = "flaskfleet"  # of ssh-keygen: what was signed for something else counts for nothing here
 ARMOR = "-----BEGIN SSH SIGNATURE-----"
 
 
-def vouched(app: App, stack: contextlib.ExitStack, file: IO[bytes], name: str, given: str | None) -> IO[bytes]:
-    """Return what is to be unpacked: the file itself where this host has no list of signers, else what was verified.
+@contextlib.contextmanager
+def vouched(app: App, file: IO[bytes], name: str, given: str | None, sha256: str | None) -> Iterator[IO[bytes]]:
+    """Yield what may be unpacked: the file itself where this host has no list of signers, else what was verified.
 
     That is a copy of our own, for whoever may write the file could change it between the two. `given` is a signature,
     or the file that holds it.
     """
     signers = app.signers_file
     if not signers.exists():
-        return file
+        yield file
+        return
     check_list(signers)
     if not given:
         raise Refused(
@@ -33,15 +36,19 @@ def vouched(app: App, stack: contextlib.ExitStack, file: IO[bytes], name: str, g
             remedy="set `key` of flask_gunicorn_nginx_signing on the control node; by hand: ssh-keygen -Y sign"
             f" -n {NAMESPACE} -f KEY FILE, then --signature FILE.sig",
         )
-    copy = stack.enter_context(cast("IO[bytes]", tempfile.TemporaryFile(dir=app.base)))  # noqa: SIM115
-    shutil.copyfileobj(file, copy, 1 << 20)
-    copy.flush()
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8", prefix=".signature-", dir=app.base) as signature:
-        signature.write(given if given.startswith(ARMOR) else read_text(Path(given)) or "")
-        signature.flush()
-        app.signed_by = verify(app, copy, name, signature.name)
-    copy.seek(0)
-    return copy
+    with tempfile.TemporaryFile(dir=app.base) as opened:
+        copy = cast("IO[bytes]", opened)
+        shutil.copyfileobj(file, copy, 1 << 20)
+        with tempfile.NamedTemporaryFile("w", encoding="utf-8", prefix=".signature-", dir=app.base) as signature:
+            signature.write(given if given.startswith(ARMOR) else read_text(Path(given)) or "")
+            signature.flush()
+            copy.seek(0)
+            app.signed_by = verify(app, copy, name, signature.name)
+        copy.seek(0)
+        if sha256 and stream_sha256(copy) != sha256:
+            raise Refused(f"{name} was changed while it was read", remedy="send it again")
+        copy.seek(0)
+        yield copy
 
 
 def check_list(signers: Path) -> None:

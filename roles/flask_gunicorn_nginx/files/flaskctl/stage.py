@@ -65,7 +65,6 @@ def stage(
         config = config_to_stage(app, config_text, kept)
         file = stack.enter_context(open(archive, "rb")) if isinstance(archive, Path) else archive
         name = str(archive) if isinstance(archive, Path) else "the archive"
-        file = vouched(app, stack, file, name, sent.signature) if file and not app.dry else file
         sha256 = checked(file, name, sha256) or (app.manifest(current) or {}).get("archive_sha256")
         if not sha256:
             raise Usage(f"{app.name} has no current release: which archive?", remedy="stage ARCHIVE --config FILE")
@@ -74,9 +73,9 @@ def stage(
             acquire(app, holder)
         if sent.wheels and not app.dry:
             opened = stack.enter_context(open(sent.wheels, "rb"))
-            wheels = vouched(app, stack, opened, str(sent.wheels), sent.wheels_signature)
-            receive(app, wheels, str(sent.wheels), sent.wheels_sha256)
-        answer = stage_release(app, release, sha256, config, file, os.path.basename(name))
+            with vouched(app, opened, str(sent.wheels), sent.wheels_signature, None) as wheels:
+                receive(app, wheels, str(sent.wheels), sent.wheels_sha256)
+        answer = stage_release(app, release, sha256, config, file, os.path.basename(name), sent.signature)
         record_account(app)
         if release != current:
             if kept:
@@ -150,7 +149,9 @@ def try_out(app: App, release: str, config: Config, how: str) -> bool:
     return True
 
 
-def stage_release(app: App, release: str, sha256: str, config: Config, file: IO[bytes] | None, file_name: str) -> Json:
+def stage_release(
+    app: App, release: str, sha256: str, config: Config, file: IO[bytes] | None, file_name: str, signature: str | None
+) -> Json:
     """Make a release, or mend it, and say what was done or would be."""
     python = app.host.python_version(config.python)
     manifest = app.manifest(release)
@@ -160,12 +161,14 @@ def stage_release(app: App, release: str, sha256: str, config: Config, file: IO[
     if manifest is None:
         check_schedules(app, config)
         check_directives(app, release, config)
-    like = sound_copy(app, sha256, config) if todo and file is None else None
+    # where archives have to be signed, code that stands already is better than an archive that is not
+    like = sound_copy(app, sha256, config) if todo and (file is None or app.signers_file.exists()) else None
     needed = todo and file is None and like is None
     key, built, wheels = (manifest or {}).get("venv"), False, None
     if todo and not needed and not app.dry:
         try:
-            key, built = build(app, release, sha256, config, python, code_from(file, file_name, like), damage)
+            fill = code_from(app, sha256, file, file_name, signature, like)
+            key, built = build(app, release, sha256, config, python, fill, damage)
             app.repairs += damage
         except WheelsNeeded as lacking_wheels:
             wheels = lacking_wheels.facts
@@ -188,15 +191,18 @@ def stage_release(app: App, release: str, sha256: str, config: Config, file: IO[
     }
 
 
-def code_from(file: IO[bytes] | None, name: str, like: Path | None) -> Callable[[Path], None]:
-    """Return what puts the code in a directory: from the archive, or from a release that has the same."""
+def code_from(
+    app: App, sha256: str, file: IO[bytes] | None, name: str, signature: str | None, like: Path | None
+) -> Callable[[Path], None]:
+    """Return what puts the code in a directory: from a release that has the same, or from the archive."""
 
     def fill(code: Path) -> None:
-        if file is None:
+        if file is None or like:
             shutil.copytree(str(like), code, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
+            return
+        with vouched(app, file, name, signature, sha256) as archive:
             code.mkdir()
-            unpack(file, name, code)
+            unpack(archive, name, code)
 
     return fill
 
