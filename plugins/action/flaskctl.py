@@ -99,6 +99,9 @@ class ActionModule(StdinAction):  # type: ignore[misc]
             answer = self.send(params, src, content)
         except (Unfit, Unsigned) as error:
             return {**result, "failed": True, "changed": False, "msg": str(error)}
+        except OSError as error:
+            what = f"On the control node, {error.filename}: {error.strerror}."
+            return {**result, "failed": True, "changed": False, "msg": what}
         return {**result, **answer}
 
     def send(self, params: Json, src: str, content: bytes | None) -> Json:

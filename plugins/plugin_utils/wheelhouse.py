@@ -15,6 +15,7 @@ import importlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -309,8 +310,8 @@ def forget(cache: Path, now: float) -> None:
     """Remove what nobody has asked for in a month; `now` is in seconds."""
     for path in cache.glob("*.*"):
         with contextlib.suppress(OSError):
-            if path.is_file() and now - path.stat().st_mtime > KEPT_SECONDS:
-                path.unlink()
+            if now - path.stat().st_mtime > KEPT_SECONDS:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()  # what a killed run has left is a directory
 
 
 @contextlib.contextmanager

@@ -38,6 +38,16 @@ def told(**options: Any) -> list[str]:
         ("source", "hello==1.2.0 gunicorn==23.0.0"),
         ("packages", []),
         ("packages", ["libpq-dev", "g++", "libstdc++6", "python3.13-dev"]),
+        ("wheelhouse", True),
+        ("signing", {"key": "~/.ssh/releases"}),
+        *[
+            ("signing", {"key": "/k", "allowed_signers": [line]})
+            for line in (
+                "ada@example.com ssh-ed25519 AAAAC3Nz",
+                "*@example.com,bob cert-authority ssh-rsa AAAA+/x== the comment of it",
+                'ada valid-before="20270101" namespaces="flaskfleet,git" sk-ssh-ed25519@openssh.com AAAA',
+            )
+        ],
         ("source", "~/code"),
         ("exclude", []),
         ("writable", ["instance", "var/up loads", "..data"]),
@@ -146,6 +156,14 @@ def test_what_can_work_is_let_through(option: str, value: Any) -> None:
         ("packages", ["git", "./a.deb"], "item 2"),
         ("packages", [["git"]], "item 1"),
         ("packages", ["git ffmpeg"], "name of a package"),
+        ("wheelhouse", "perhaps", "true or false"),
+        ("signing", {"key": "keys/releases"}, "absolute path"),
+        ("signing", {"key": "/a\nb"}, "absolute path"),
+        ("signing", {"keys": "/a"}, "not known"),
+        ("signing", {"key": "/k", "allowed_signers": "ada ssh-ed25519 AAAA"}, "must be a list"),
+        ("signing", {"key": "/k", "allowed_signers": ["ssh-ed25519 AAAA ada"]}, "item 1"),
+        ("signing", {"key": "/k", "allowed_signers": ["a ssh-ed25519 AAAA", "b ssh-ed25519"]}, "item 2"),
+        ("signing", {"key": "/k", "allowed_signers": ["a ssh-ed25519 AAAA\nmallory ssh-ed25519 AAAA"]}, "item 1"),
         ("exclude", "*.pyc", "must be a list"),
         ("exclude", [""], "item 1"),
         ("exclude", ["ok", "a\nb"], "item 2"),
@@ -516,6 +534,7 @@ def test_a_long_or_unprintable_value_is_shown_short_and_on_one_line() -> None:
             {"health_path": "/api/readyz", "url_prefix": "/api", "url_prefix_in_routes": True},
             "health_path is /api/readyz",
         ),
+        ({"signing": {"allowed_signers": ["a ssh-ed25519 AAAA"]}}, "allowed_signers and no key"),
     ],
 )
 def test_values_that_do_not_fit_together_are_refused(options: dict[str, Any], words: str) -> None:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import email.parser
 import json
 import re
 import sys
-import uuid
 from collections.abc import Iterable, Mapping
-from email.message import Message
 from pathlib import Path
-from typing import NamedTuple
-from urllib.parse import quote
+from typing import TYPE_CHECKING, NamedTuple
 
 from flaskctl import VERSION, Json
 from flaskctl.app import App
@@ -23,6 +19,9 @@ from flaskctl.release import Config, parse_config
 from flaskctl.requirements import normalized, requirement_files, requirement_lines, requirement_name, venv_base
 from flaskctl.versions import holds
 from flaskctl.wheels import hashes_of
+
+if TYPE_CHECKING:
+    from email.message import Message
 
 LONGEST = 100  # characters of a License field that names one; longer ones are its text
 REQUIREMENT = re.compile(r"\s*([A-Za-z0-9][\w.-]*)\s*(?:\[([^\]]*)\])?[^;]*(?:;(.*))?\Z", re.DOTALL)
@@ -37,11 +36,15 @@ class Package(NamedTuple):
 
     @property
     def purl(self) -> str:
+        from urllib.parse import quote  # here and below: `status` has no use for them
+
         return f"pkg:pypi/{self.name}@{quote(self.version, safe='')}"
 
 
 def packages_of(venv: Path) -> dict[str, Package]:
     """Return the packages of a virtualenv by their names."""
+    import email.parser
+
     parse = email.parser.HeaderParser().parsestr
     found = metadata_in(venv).items()
     return {name: Package(name, version, parse(text)) for name, (version, text) in sorted(found)}
@@ -100,6 +103,8 @@ def known_hashes(app: App, lines: Iterable[str], key: str) -> dict[str, str]:
 
 def document(app: App, home: Path, manifest: Json, config: Config) -> Json:
     """Return the bill of materials of a release that stands in `home`."""
+    import uuid
+
     packages = packages_of(app.venvs_dir / str(manifest["venv"]))
     lines = source_lines(home, config)
     edges = graph(packages, lines, environment_of(app.venvs_dir / str(manifest["venv"]), app.host.machine()))
