@@ -102,7 +102,7 @@ class Job:
             name.mkdir(parents=True)
         release, requirements, server = room("release"), room("requirements"), room("server")
         try:
-            with open(archive, "rb") as file:
+            with open(archive, "rb") as file, plain_modes():  # they are part of what decides the key
                 room("archive").unpack(file, archive, self.tree)
             self.config = release.parse_config(json.dumps(config))
             needs = server.needs(server.server_of(self.config.gunicorn_conf))
@@ -312,6 +312,16 @@ def forget(cache: Path, now: float) -> None:
         with contextlib.suppress(OSError):
             if now - path.stat().st_mtime > KEPT_SECONDS:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()  # what a killed run has left is a directory
+
+
+@contextlib.contextmanager
+def plain_modes() -> Iterator[None]:
+    """Make directories with the modes that they get on a host, whatever this user's umask."""
+    before = os.umask(0o022)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 @contextlib.contextmanager

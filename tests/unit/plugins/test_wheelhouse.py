@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -218,6 +219,18 @@ def test_a_project_brings_what_builds_it(fetch: Fetch) -> None:
 def test_a_host_that_names_another_lock_gets_nothing(fetch: Fetch) -> None:
     with pytest.raises(Unfit, match="run again"):
         fetch(Pip([], {}), LOCK, key="cpython-39-x86_64-000000000000")
+
+
+def test_the_umask_of_the_control_node_does_not_count(fetch: Fetch, tmp_path: Path) -> None:
+    files = {"requirements.txt": "./libs/tax\n", "libs/tax/setup.py": "", "libs/tax/tax/__init__.py": ""}
+    path, config = archive(tmp_path / "p.tar.gz", files), {"server_requirements": "gunicorn==23.0.0 --hash=sha256:1\n"}
+    fetch(Pip([], {}), LOCK)  # the cache is the test's from here on
+    keys = []
+    for mask in (0o022, 0o077):
+        before = os.umask(mask)
+        keys.append(key_of(str(path), config, tmp_path))
+        assert os.umask(before) == mask
+    assert keys[0] == keys[1], "a host would ask for other wheels than these, for ever"
 
 
 def test_markers_are_those_of_the_host(tmp_path: Path) -> None:
