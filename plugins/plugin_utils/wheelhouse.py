@@ -50,6 +50,11 @@ sys.exit(main())
 """
 # in place of what compiles, where the outcome could not run on the host: a package that needs it fails at once
 NO_COMPILER = dict.fromkeys(("CC", "CXX", "FC", "CARGO", "RUSTC"), "false")
+# a requirement that is a repository, or a file elsewhere
+LINK = re.compile(
+    r"(?:(?:-e|--editable)[\s=]*)?(?P<all>(?:[\w.-]+(?:\[[^\]]*\])?\s*@\s*)?(?P<url>(?:(?:git|hg|svn|bzr)\+|https?://)\S+))"
+    r"\s*(?:;(?P<marker>[^;]*?))?(?P<hashes>(?:\s+--hash\S+)*)\Z"
+)
 LACKS = re.compile(r"No matching distribution found for ([^\s;(]+(?:\s*,\s*[<>=!~][^\s;(]+)*)")
 
 
@@ -119,6 +124,7 @@ class Job:
 
     def make(self, path: Path) -> None:
         """Fetch all, and write the file."""
+        self.build_links()
         named = ["-r", self.source.file] if self.source.file else ["."]
         self.download(self.home / "wheels", named)
         if self.source.server:
@@ -167,16 +173,35 @@ class Job:
         raise Unfit(f"More than {MOST_BUILDS} packages have no wheel for {described(self.facts)}.")
 
     def build(self, wanted: str) -> None:
-        """Build a wheel of a package that an index has as source alone."""
+        """Build a wheel of a package that an index has as source alone, and let it pass for what the lock names."""
         name = room("requirements").requirement_name(wanted)
         hashes = self.hashes(name)
-        line = self.work / "one.txt"
-        line.write_text(" ".join([wanted, *hashes]) + "\n", encoding="utf-8")
+        self.allow(name, sha256_of(self.built(" ".join([wanted, *hashes]), wanted, ["--no-binary", name])))
+
+    def build_links(self) -> None:
+        """Build what requirements take from a repository or as source from a URL: the host could not fetch it."""
+        for path, text in self.texts().items():
+            lines = []
+            for line in room("requirements").requirement_lines(text):
+                link = LINK.match(line)
+                if link is None or link["url"].partition("#")[0].endswith(".whl"):
+                    lines.append(line)
+                elif room("versions").holds(link["marker"] or "True == True", self.facts["markers"]):
+                    wheel = self.built(link["all"] + (link["hashes"] or ""), mask(link["all"]), [])
+                    lines.append(
+                        wheel_id(wheel.name) + (f" --hash=sha256:{sha256_of(wheel)}" if link["hashes"] else "")
+                    )
+            (self.tree / path).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+    def built(self, line: str, wanted: str, options: Sequence[str]) -> Path:
+        """Have pip build a wheel of one line of requirements; return it, or say why there is none for the host."""
+        one = self.work / "one.txt"
+        one.write_text(f"{line}\n", encoding="utf-8")
         before = set((self.work / "built").iterdir())
-        locked_by = ["--require-hashes"] if hashes else []
-        options = ["--no-deps", *locked_by, "--no-binary", name, "--wheel-dir", str(self.work / "built")]
+        locked_by = ["--require-hashes"] if "--hash" in line else []
         compiles = runs_there(f"x-1-py3-none-linux_{here()['arch']}.whl", self.facts, here())
-        code, said = self.pip("wheel", *options, "-r", str(line), more={} if compiles else NO_COMPILER)
+        words = ["--no-deps", *locked_by, *options, "--wheel-dir", str(self.work / "built"), "-r", str(one)]
+        code, said = self.pip("wheel", *words, more={} if compiles else NO_COMPILER)
         made = sorted(set((self.work / "built").iterdir()) - before)
         what = f"{wanted} has no wheel for {described(self.facts)}"
         remedy = (
@@ -188,7 +213,7 @@ class Job:
             raise Unfit(f"{what}, and this machine could not build it{how}:\n{tail(said)}\n{remedy}")
         if not runs_there(made[0].name, self.facts, here()):
             raise Unfit(f"{what}, and what this machine builds of it ({made[0].name}) does not run there. {remedy}")
-        self.allow(name, sha256_of(made[0]))
+        return made[0]
 
     def hashes(self, name: str) -> list[str]:
         """Return the hashes that the lock has of a package."""

@@ -123,14 +123,16 @@ class Pip:
         self.calls.append(list(words))
         if words[0] == "wheel":
             line = Path(words[-1]).read_text()
-            made = self.sources.get(line.partition("==")[0])
+            made = self.sources.get(line.strip(), self.sources.get(line.partition("==")[0]))
             if made is None:
                 return 1, f"ERROR: Could not find a version that satisfies {line}"
             (job.work / "built" / made).write_text("built")
             return 0, ""
         dest = Path(words[words.index("--dest") + 1])
         built = {path.name.partition("-")[0] for path in (job.work / "built").iterdir()}
-        lacking = sorted(set(self.sources) - built) if "requirements.txt" in words else []
+        lacking = (
+            sorted({name for name in self.sources if "/" not in name} - built) if "requirements.txt" in words else []
+        )
         self.locks += [(job.tree / "requirements.txt").read_text()] if "requirements.txt" in words else []
         if lacking:
             return 1, f"ERROR: No matching distribution found for {lacking[0]}==1 (from hello)"
@@ -207,6 +209,32 @@ def test_a_package_that_cannot_be_built_here_is_named_once_for_all_hosts(fetch: 
     pip = Pip([], {"gone": None})  # type: ignore[dict-item]
     with pytest.raises(Unfit, match=r"gone==1 has no wheel .* could not build it \(it has another Python"):
         fetch(pip, LOCK)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "git+https://git.example.com/dep.git@v1",
+        "-e git+https://git.example.com/dep.git@v1#egg=dep",
+        "dep @ git+https://git.example.com/dep.git@v1",
+        "https://files.example.com/dep-1.tar.gz",
+    ],
+)
+def test_what_comes_from_a_repository_is_built_here_for_the_host_cannot_reach_it(fetch: Fetch, line: str) -> None:
+    wanted = line.replace("-e ", "")
+    pip = Pip(["dep-1-py3-none-any.whl"], {wanted: "dep-1-py3-none-any.whl"})
+    held = members(
+        fetch(
+            pip, {"requirements.txt": f"flask\n{line}\nother @ git+ssh://git.example.com/x ; python_version < '3'\n"}
+        ).path
+    )
+    assert pip.locks == ["flask\ndep==1\n"] and held["requirements.txt"].startswith("dep==1 --hash=sha256:")
+
+
+def test_a_wheel_by_its_url_is_fetched_as_it_is(fetch: Fetch) -> None:
+    pip, line = Pip(["dep-1-py3-none-any.whl"], {}), "dep @ https://files.example.com/dep-1-py3-none-any.whl"
+    fetch(pip, {"requirements.txt": f"{line}\n"})
+    assert pip.locks == [f"{line}\n"]
 
 
 def test_a_project_brings_what_builds_it(fetch: Fetch) -> None:
