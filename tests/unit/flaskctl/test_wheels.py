@@ -91,7 +91,8 @@ def test_wheels_that_are_damaged_are_refused_and_those_that_do_not_install_are_a
     assert refused.rc == 1 and "is corrupt" in refused.json["msg"]
     assert not [*(base(host) / "wheels").glob("*")]
     host.pip_fails = "ERROR: THESE PACKAGES DO NOT MATCH THE HASHES"
-    assert send("v1", "--wheels", str(path)).rc == 1
+    damaged = send("v1", "--wheels", str(path))
+    assert damaged.rc == 1 and damaged.json["remedy"] == "run the playbook: it sends the wheels anew"
     host.pip_fails = ""
     assert needed(send("v1")) == key
 

@@ -76,7 +76,6 @@ def ensure_venv(app: App, tree: Path, source: Dependencies, config: Config, pyth
         except BaseException:
             with contextlib.suppress(OSError):
                 erase(venv)
-                erase(app.wheels or venv)  # perhaps they are what is damaged: the next run sends them again
             raise
     return key, True
 
@@ -88,8 +87,7 @@ def install(app: App, venv: Path, tree: Path, source: Dependencies, config: Conf
         tool(app, [str(venv / "bin" / "python"), "-I", "-m", "pip", *words], config, where, lock, what)
 
     if app.wheels:  # all that there is; what follows finds it there, and builds what the source itself holds
-        wheels = str(app.wheels / LOCKED)
-        pip("the wheels could not be installed", "install", "--require-hashes", "--no-deps", "-r", wheels)
+        install_wheels(app.wheels, pip)
     copy = venv / ".build"
     if source.paths or not source.file:
         shutil.copytree(tree, copy, symlinks=True)
@@ -119,6 +117,15 @@ def install(app: App, venv: Path, tree: Path, source: Dependencies, config: Conf
             raise
         install_older_server(app, venv, rest, pip)
         pip("the requirements do not fit together", "check")
+
+
+def install_wheels(wheels: Path, pip: Callable[..., None]) -> None:
+    """Install what the control node has sent."""
+    try:
+        pip("the wheels could not be installed", "install", "--require-hashes", "--no-deps", "-r", str(wheels / LOCKED))
+    except Refused as error:
+        erase(wheels)
+        raise Refused(error.msg, error.detail, "run the playbook: it sends the wheels anew") from None
 
 
 def install_older_server(app: App, venv: Path, rest: str, pip: Callable[..., None]) -> None:

@@ -67,7 +67,8 @@ def pip_settings(wheels: Path | None) -> dict[str, str]:
     """Return the environment in which pip asks no index, not for what a build needs either."""
     if wheels is None:
         return {}
-    return {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": f"{wheels / 'wheels'} {wheels / 'build'}"}
+    places = [str(place) for place in (wheels / "wheels", wheels / "build") if place.is_dir()]
+    return {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": " ".join(places)}
 
 
 def receive(app: App, file: IO[bytes], name: str, sha256: str | None) -> None:
