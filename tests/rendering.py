@@ -28,6 +28,7 @@ DEBIAN_12: dict[str, Any] = {
         "file": "/etc/nginx/sites-available/hello.conf",
         "read": "/etc/nginx/sites-enabled/hello.conf",
         "files": [],
+        "group": "www-data",
         "catch_all": {"path": "", "gone": [], "listens": [], "ready": [], "limits": {}},
     },
 }
@@ -65,6 +66,7 @@ SCENARIOS: dict[str, dict[str, Any]] = {
         "health_path": "/api/healthz",
         "static": {"url": "/assets/"},
     },
+    "a Unix socket": {"default_server": True, "unix_socket": True},
     "packages of the system": {"default_server": True, "packages": ["libpq-dev"], "wheelhouse": True},
     "signed archives": {"default_server": True, "signing": {"key": "/k", "allowed_signers": ["a ssh-ed25519 AAAA"]}},
     "no static files, and no way out": {"default_server": True, "static": {"dir": ""}, "outbound": "none"},

@@ -254,7 +254,7 @@ def without_flaskctl(params: Json, dry_run: bool) -> Json:
         "lease": None,
         "repairs": [],
         "releases": [],
-        "socket": {"active": False, "enabled": False, "stale": False},
+        "socket": {"active": False, "enabled": False, "stale": False, "former": []},
         "service": {"enabled": False},
         "python": None,
         "venv": {"key": None, "built": True},

@@ -151,6 +151,14 @@ def lacks(built: str, asked: Json) -> list[str]:
     ]
 
 
+def group(every: Sequence[Directive], built: str) -> str:
+    """Return the group of nginx's workers, as nginx chooses it; without nginx that of the distribution's."""
+    user = next((each.args for each in every if each.name == "user" and each.args and not each.context), ())
+    made = {name: value for name, value in re.findall(r"--(user|group)=(\S+)", built)}
+    usual = made.get("group") or made.get("user") or ("nogroup" if built else "www-data")
+    return user[-1] if user else usual
+
+
 def decide(every: Sequence[Directive], said: str, built: str, asked: Json, record: Collection[str]) -> Json:
     """Return where the site goes, what goes with it, and what is wrong.
 
@@ -174,6 +182,7 @@ def decide(every: Sequence[Directive], said: str, built: str, asked: Json, recor
         "problems": [*problems, *([narrow] if narrow else []), *lacks(built, asked)],
         "clashes": others,
         "ports": asked["ports"],
+        "group": group(every, built),
         "said": sorted({each[0] for each in CONFLICT.finditer(said) if each[1] in names}),
         "listens": sorted({each.port for site in sites if site.file not in aside for each in site.listens}),
     }

@@ -191,7 +191,8 @@ holders:
 nginx_site:
   description: Where the text of the site goes (C(file)) and where nginx reads it (C(read)), what else has to be there
     for it (C(files)), which other sites have its names (C(clashes)), what nginx says of that (C(said)), the ports of
-    all sites (C(listens)), the server for all other names (C(catch_all)), and what is in its way (C(problems)).
+    all sites (C(listens)), the server for all other names (C(catch_all)), the group of its workers (C(group)), and what
+    is in its way (C(problems)).
   returned: always
   type: dict
 listening:

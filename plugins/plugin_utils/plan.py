@@ -81,10 +81,15 @@ def site_stays(known: Known) -> bool:
     return bool(stays)
 
 
+def moves(known: Known) -> bool:
+    """Tell whether the app has another socket than it is to have: it moves while it serves."""
+    return bool(known["staged"].get("current") and known["staged"].get("socket", {}).get("former"))
+
+
 def up_to_date(known: Known) -> bool:
     """Tell whether there is nothing to switch: the release serves, through the site as it is to be."""
     due = known["staged"].get("certificate") in FETCHED
-    return site_stays(known) and bool(known["staged"].get("verified")) and not due
+    return site_stays(known) and bool(known["staged"].get("verified")) and not due and not moves(known)
 
 
 def is_new(known: Known, goal: str) -> bool:
@@ -102,16 +107,18 @@ def turn(known: Known, goal: str, canary: bool, check: bool, migrates: bool) -> 
     The site comes before the release: flaskctl asks through nginx, and it asks as the new site is asked. A rollback has
     the hooks around a batch; what is of a release goes with a new one. A migration comes last, for a hook may be what
     saves the database; where it fails, the host does not switch. A certificate is fetched when the site stands, for the
-    directory looks at it, and before a load balancer takes the host in again.
+    directory looks at it, and before a load balancer takes the host in again. Where the app gets another socket, what
+    serves has to hear there before nginx asks there.
     """
     new = is_new(known, goal)
     release = [*(["pre_release"] if new else []), *(["migrate"] if new and migrates and not check else [])]
     site = goal == "activate" and not site_stays(known)
+    heard = ["listen"] if goal == "activate" and moves(known) and not check else []
     fetched = ["certificate"] if known["staged"].get("certificate") in FETCHED else []
     # what check mode did not stage, flaskctl could not find
     there = goal == "rollback" or known["staged"].get("staged") or not check
     return {
-        "before": ["before_batch", *(["proxy"] if site else []), *release],
+        "before": ["before_batch", *heard, *(["proxy"] if site else []), *release],
         "do": goal if there else "",
         "release": known["staged"].get("id"),
         "after": [*fetched, *(["post_release"] if new else []), "after_batch", *(["bake"] if canary else [])],
@@ -190,8 +197,9 @@ def plan(
     def of(host: str) -> Json:
         found, new = known[host], is_new(known[host], goal)
         canary = host in watched and new and found["staged"].get("current") is not None
-        unused = found["staged"].get("certificate_unused")
-        too_many = len(found["staged"].get("releases", [])) > keep or bool(unused)
+        unused = bool(found["staged"].get("certificate_unused"))
+        # with the releases that are too many goes the socket that the app has left
+        too_many = len(found["staged"].get("releases", [])) > keep or unused or moves(found)
         return {
             # for all, from the first host. Where that has the release, it was migrated for by the run that was cut
             "migrate": migrates and not own_databases and new and not stop and not check and host == active[0],

@@ -37,7 +37,7 @@ GUNICORN_HOOKS = frozenset(
     """.split()
 )
 GUNICORN_OWNED = {
-    "bind": "systemd holds the socket; set flask_gunicorn_nginx_port",
+    "bind": "systemd holds the socket; set flask_gunicorn_nginx_port or flask_gunicorn_nginx_unix_socket",
     "chdir": "the directory is the release's own",
     "config": "the role writes the file",
     "control_socket": "two releases would share it",

@@ -34,8 +34,9 @@ KEEPS = {
 def host_problems(
     contact: Mapping[str, Any], host: str, name: str, port: Any, files: Iterable[Mapping[str, Any]] | None = None
 ) -> list[str]:
-    """Return why a host cannot have the app, from what flaskfleet.web.host says; no `port` where it is to go.
+    """Return why a host cannot have the app, from what flaskfleet.web.host says.
 
+    `port` is none where the app is to go, and 0 where it has a Unix socket.
     `files` are those that the run would write; without them it may overwrite what somebody else has changed.
     """
     if not (contact["debian"] and contact["systemd"]):
@@ -43,7 +44,7 @@ def host_problems(
             f"{host} is {contact['distribution']}, {'with' if contact['systemd'] else 'without'} systemd:"
             " flask_gunicorn_nginx needs Debian 11 or Ubuntu 22.04, or newer, with systemd as PID 1."
         ]
-    if not port:
+    if port is None:
         return []
     if contact["foreign"]:
         return [taken(contact["foreign"], host, name)]
@@ -56,12 +57,13 @@ def host_problems(
             f"systemd on {host} cannot read {times} in {PREFIX}processes. A schedule is a time as systemd.time(7) has"
             " it, such as daily, Mon 03:00 or *-*-* 03:00:00; `systemd-analyze calendar` there tells what one means."
         ]
-    moves = contact["services"][f"{name}.socket"]["active"] and int(port) not in contact["listening"]
-    if moves and contact["released"]:
+    opened = contact["services"][f"{name}.socket"]["active"]
+    if int(port) and opened and contact["released"] and int(port) not in contact["listening"]:
         return [
             f"On {host} {name}.socket does not listen on port {port}, and a socket cannot move while releases share it."
-            f" Either set {PREFIX}port back, or take an outage of some seconds: run `systemctl stop {name}.socket"
-            f" '{name}@*.service'` there, then run the playbook again."
+            f" Set {PREFIX}port back. Or go by way of a Unix socket, without an outage: run the playbook with"
+            f" {PREFIX}unix_socket: true, then with false. Or take an outage of some seconds: run `systemctl stop"
+            f" {name}.socket '{name}@*.service'` there, then run the playbook again."
         ]
     found: list[str] = neighbour_problems(contact, host, name, int(port))
     return found

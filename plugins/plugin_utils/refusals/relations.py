@@ -96,7 +96,8 @@ def relations(get: Callable[[str], Any], has: Callable[[str], bool]) -> Iterator
             f"{PREFIX}server_names is empty, so nginx would never choose this app. Set it to the app's host names, or"
             f" {PREFIX}default_server: true to answer every name."
         )
-    if number(get("port")) is not None and number(get("port")) == number(get("listen")):
+    ports = number(get("port")), number(get("listen"))
+    if ports[0] is not None and ports[0] == ports[1] and not truth(get("unix_socket")):
         yield (
             f"{PREFIX}port and {PREFIX}listen are both {number(get('port'))}. The app and nginx need a port each: set"
             f" {PREFIX}port: 5000, for example."

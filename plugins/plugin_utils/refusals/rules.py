@@ -42,6 +42,7 @@ RULES: dict[str, Rule] = {
     "settings": gunicorn.settings,
     "service_settings": systemd.service_settings,
     "port": a_number(1024, 65535, "Set a free port, such as 5000."),
+    "unix_socket": a_bool,
     "health_path": gunicorn.health_path,
     "keep_releases": a_number(2, None, "The current and the previous release always stay: set 2 or more."),
     "server_names": nginx.server_names,

@@ -49,6 +49,8 @@ class FakeHost(Host):
         self.root = root
         self.systemd = 252
         self.last_pid = 4710
+        self.moment = 0  # of the last start of a unit
+        self.heard: dict[str, list[str]] = {}  # the sockets that a unit of a release got when it started
         self.root_user = True
         self.broken: dict[str, str] = {}
         self.die_at = ""
@@ -70,7 +72,7 @@ class FakeHost(Host):
         self.environments: list[Mapping[str, str]] = []
         self.steps: list[str] = []
         self.nginx_down = False
-        self.listens = {("127.0.0.1", 5000)}
+        self.listens = {"127.0.0.1:5000"}
         self.addresses = ["10.0.0.5"]  # its own
         self.nginx_says = ""  # to nginx -T
         self.elsewhere: dict[str, Any] = {}  # by address what answers there in place of the app
@@ -291,8 +293,23 @@ class FakeHost(Host):
             return 1
         if verb == "restart" or self.units.get(name, {}).get("ActiveState") != "active":
             self.last_pid += 1
-            self.set_unit(name, ActiveState="active", MainPID=str(self.last_pid), Result="success")
+            for other in self.sockets_of(name):  # Sockets= wants them
+                if self.state_of(other) != "active":
+                    self.start_unit(other, "start")
+            self.moment += 1
+            when = {
+                name: str(self.moment) for name in ("ActiveEnterTimestampMonotonic", "ExecMainStartTimestampMonotonic")
+            }
+            self.set_unit(name, ActiveState="active", MainPID=str(self.last_pid), Result="success", **when)
+            self.heard[name] = self.sockets_of(name)
         return 0
+
+    def sockets_of(self, name: str) -> list[str]:
+        """Return the socket units that the unit of a release gets: those that have a file and are not masked."""
+        if not re.match(r"hello(@|\.twin-)", name):
+            return []
+        files = (self.root / UNIT_PLACES[0] / unit for unit in ("hello.socket", "hello.unix.socket"))
+        return [path.name for path in files if path.exists() and not path.is_symlink()]
 
     def run_as(self, account: Any, argv: Sequence[str]) -> Any:
         """Run it as whoever runs the tests, below the root of this host."""
@@ -369,7 +386,7 @@ class FakeHost(Host):
             call()
         yield
 
-    def listening(self) -> set[tuple[str, int]]:
+    def listening(self) -> set[str]:
         return self.listens
 
     def attached(self, argv: Sequence[str]) -> int:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 ID = r"[0-9a-f]{12}"
 UNIT = re.compile(
     r"nginx\.service|certbot\.(?:service|timer)|[a-z][a-z0-9-]{0,30}\.certificate\.(?:service|timer)|(?P<app>[a-z][a-z0-9-]{0,30})(?:"
-    rf"\.socket|\.service|@{ID}\.service|\.[a-z][a-z0-9-]*@{ID}\.(?:service|timer)"
+    rf"(?:\.unix)?\.socket|\.service|@{ID}\.service|\.[a-z][a-z0-9-]*@{ID}\.(?:service|timer)"
     rf"|\.(?:try|twin)-{ID}\.service|-run-\d+(?:\.service)?)\Z"
 )
 PATTERN = re.compile(r"[a-z][a-z0-9-]*(?:@\*\.service|\.\*@\*|\.(?:try|twin)-\*\.service|-run-\*\.service)\Z")
@@ -20,6 +20,7 @@ RESET_PATTERN = re.compile(r"[a-z][a-z0-9-]*(?:\.|@)\*\Z")
 UNIT_PROPERTIES = {
     *("Id", "LoadState", "LoadError", "ActiveState", "Result", "UnitFileState", "MainPID", "NeedDaemonReload"),
     "ControlGroup",
+    *("ActiveEnterTimestampMonotonic", "ExecMainStartTimestampMonotonic"),
 }
 # by verb: its options, and what it may be given the names of
 SYSTEMCTL = {

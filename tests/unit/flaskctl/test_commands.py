@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,8 @@ def test_stage_answers_all_that_the_role_asks_for(host: FakeHost, stage: Stage) 
     answer = call(host, "hello", "stage", "--sha256", sha, "--config", "-", "--json", stdin=config()).json
     assert answer == {
         "app": "hello", "command": "stage", "changed": False, "id": release, "current": None, "previous": None,
-        "active": [], "socket": {"active": True, "enabled": True, "stale": False}, "service": {"enabled": True},
+        "active": [], "service": {"enabled": True},
+        "socket": {"active": True, "enabled": True, "stale": False, "former": []},
         "staged": True, "tried": False, "lease": None, "verified": False, "archive_needed": False, "repairs": [],
         "lacks": [], "certificate": "", "wheels_needed": None,
         "releases": [release],
@@ -629,10 +631,21 @@ def test_of_the_addresses_that_are_listened_on_only_systemds_own_count(tmp_path:
         "   1: 00000000:0050 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 222 1 0\n"
         "   2: 0100007F:1389 0100007F:0050 01 00000000:00000000 00:00000000 00000000     0        0 333 1 0\n"
     )
-    assert host.listening() == {("127.0.0.1", 5000), ("0.0.0.0", 80)}
+    with socket.socket(socket.AF_UNIX) as bound:
+        (tmp_path / "run").mkdir()
+        bound.bind(str(tmp_path / "run/app.sock"))
+    (tmp_path / "proc/net/unix").write_text(
+        "Num       RefCount Protocol Flags    Type St Inode Path\n"
+        "0000000000000000: 00000002 00000000 00010000 0001 01 111 /run/app.sock\n"
+        "0000000000000000: 00000002 00000000 00010000 0001 01 222 /run/that-somebody-removed.sock\n"
+        "0000000000000000: 00000003 00000000 00000000 0001 03 111 /run/app.sock\n"
+        "0000000000000000: 00000002 00000000 00010000 0001 01 444 @abstract\n"
+        "0000000000000000: 00000002 00000000 00010000 0001 01 555\n"
+    )
+    assert host.listening() == {"127.0.0.1:5000", "0.0.0.0:80", "/run/app.sock"}
     (tmp_path / "proc/1/fd").mkdir(parents=True)
     (tmp_path / "proc/1/fd/7").symlink_to("socket:[111]")
-    assert host.listening() == {("127.0.0.1", 5000)}
+    assert host.listening() == {"127.0.0.1:5000", "/run/app.sock"}
 
 
 def test_a_port_that_is_taken_stops_the_release_before_it_starts(host: FakeHost, stage: Stage) -> None:

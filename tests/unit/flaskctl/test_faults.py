@@ -175,6 +175,8 @@ def test_every_step_is_reached(host: FakeHost, stage: Stage) -> None:
     call(host, "hello", "lock", "--holder", '{"id": "1"}')
     call(host, "hello", "unlock", "--force")
     call(host, "hello", "restart")
+    (host.root / "etc/systemd/system/hello.unix.socket").write_text("[Socket]\n")  # nginx asks there no more
+    call(host, "hello", "restart")
     call(host, "hello", "drain")
     call(host, "hello", "maintenance", "on")
     engines(host)

@@ -182,3 +182,19 @@ def test_a_module_that_this_nginx_was_built_without_is_named_with_what_needs_it(
     assert "without http_geo_module, and the setting needs it" in problem
     assert not decided(DEBIAN, built=built)["problems"]
     assert not decided(DEBIAN, built="--with-http_geo_module", modules=modules)["problems"]
+
+
+@pytest.mark.parametrize(
+    ("text", "built", "group"),
+    [
+        ("user www-data;\n" + DEBIAN, "nginx version: nginx/1.22.1", "www-data"),
+        ("user nginx;\n" + DEBIAN, "configure arguments: --user=www --group=www", "nginx"),
+        ("user nginx web;\n" + DEBIAN, "", "web"),
+        (DEBIAN, "configure arguments: --user=nginx --group=sites --with-x", "sites"),
+        (DEBIAN, "configure arguments: --user=nginx", "nginx"),
+        (DEBIAN, "configure arguments: --with-x", "nogroup"),
+        ("", "", "www-data"),
+    ],
+)
+def test_the_group_of_nginxs_workers_is_known(text: str, built: str, group: str) -> None:
+    assert decided(text, built=built)["group"] == group

@@ -527,6 +527,22 @@ def test_a_host_that_lacks_a_unit_has_a_turn() -> None:
     assert found["batches"] == [["web1"]] and each(found, "do") == {"web1": "activate"}
 
 
+@pytest.mark.parametrize("standing", [SERVES, {**SERVES, "id": NEW}], ids=["the same release", "a new one"])
+def test_an_app_hears_at_its_new_socket_before_nginx_asks_there_and_leaves_the_old_one_at_the_end(
+    standing: Json,
+) -> None:
+    moving = {**standing, "socket": {"former": ["hello.socket"]}}
+    found = planned({"web1": host(contact=RUNS, installed=NEW_SITE, staged=moving), "web2": READY})
+    assert each(found, "before")["web1"][:3] == ["before_batch", "listen", "proxy"]
+    assert each(found, "prune", "unlock")["web1"] == {"prune": True, "unlock": True}
+    cut = planned({"web1": host(contact=RUNS, installed=STAYS, staged=moving)})
+    assert cut["batches"] == [["web1"]] and "listen" in each(cut, "before")["web1"]
+    failed = planned({"web1": host(contact=RUNS, installed=NEW_SITE, staged=moving), "web2": host(failed=FAILED)})
+    assert each(failed, "prune")["web1"] is False, "it may go back to where it was"
+    looked = planned({"web1": host(contact=RUNS, installed=NEW_SITE, staged=moving)}, check=True)
+    assert "listen" not in each(looked, "before")["web1"]
+
+
 @pytest.mark.parametrize("standing", ["due", "new"])
 def test_a_certificate_is_fetched_before_the_host_is_taken_in_again(standing: str) -> None:
     settled = host(contact=RUNS, installed=STAYS, staged={**SERVES, "certificate": standing})

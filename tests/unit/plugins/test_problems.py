@@ -681,6 +681,10 @@ SERVES = {
         ({**SERVES, "debian": False, "distribution": "Fedora 42"}, 5000, ("web1 is Fedora 42, with systemd",)),
         ({**SERVES, "systemd": False}, 5000, ("without systemd",)),
         (SERVES, 5001, ("On web1 hello.socket does not listen on port 5001", "systemctl stop hello.socket 'hello@*")),
+        (SERVES, 5001, ("unix_socket: true, then with false",)),
+        # a Unix socket, whatever is at the port: it moves there while it serves
+        (SERVES, 0, ()),
+        ({**SERVES, "holders": [{"port": 5000, "address": "127.0.0.1", "process": "x", "pid": 7, "unit": ""}]}, 0, ()),
         ({**SERVES, "services": {"hello.socket": {"active": False, "enabled": True}}}, 5001, ()),
         (
             {**SERVES, "foreign": ["user hello (uid 1001, home /home/hello, shell /bin/bash)", "/srv/hello"]},

@@ -236,6 +236,7 @@ def test_each_task_file_of_the_role_is_a_phase_or_a_detail_of_one() -> None:
         "rollout",
         "ask",
         "failed",
+        "listen",
         "lock",
         "missing",
         "plan",

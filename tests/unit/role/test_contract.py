@@ -168,7 +168,10 @@ def test_a_release_and_a_rollback_go_through_one_task() -> None:
 def test_each_step_of_a_plan_is_a_hook_or_a_file_of_the_role() -> None:
     hooks = OPTIONS[f"{PREFIX}hooks"]["options"]
     first: dict[str, dict[str, Any]] = dict.fromkeys(FACTS, {}) | {
-        "staged": {"id": "1", "staged": True, "certificate": "due"}
+        "staged": {
+            **{"id": "1", "staged": True, "certificate": "due", "current": "0"},
+            "socket": {"former": ["hello.socket"]},
+        }
     }
     everything = turn(first, "activate", canary=True, check=False, migrates=True)
     files = evaluate(f"__{PREFIX}steps", {"hooks": {name: f"/{name}.yml" for name in hooks}})

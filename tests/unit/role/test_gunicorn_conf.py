@@ -39,6 +39,10 @@ def index():
 def where():
     return url_for("index") + " " + request.environ["SCRIPT_NAME"]
 
+@app.get("/client")
+def client():
+    return request.environ["REMOTE_ADDR"] + " " + request.scheme
+
 @app.get("/asked")
 def asked():
     return open("asked").read()
@@ -111,8 +115,9 @@ class Instance:
         (directory / "app.py").write_text(app)
         (directory / "gunicorn.conf.py").write_text(render("gunicorn.conf.py", values))
         self.errors = directory / "stderr"
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
+        self._listener = socket.socket(socket.AF_UNIX if values.get("unix_socket") else socket.AF_INET)
+        self._listener.bind(str(directory / "app.sock") if values.get("unix_socket") else ("127.0.0.1", 0))
+        self._listener.listen()
         name = f"flaskfleet-test-{os.getpid()}-{next(NUMBERS)}"
         self._notified = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._notified.bind("\0" + name)
@@ -152,8 +157,11 @@ class Instance:
         return None
 
     def get(self, path: str, timeout: float = 5, **headers: str) -> Answer:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+        connection = http.client.HTTPConnection("127.0.0.1", timeout=timeout)
+        connection.sock = socket.socket(self._listener.family)
+        connection.sock.settimeout(timeout)
         try:
+            connection.sock.connect(self._listener.getsockname())
             connection.request("GET", path, headers={name.replace("_", "-"): value for name, value in headers.items()})
             response = connection.getresponse()
             return Answer(response.status, dict(response.getheaders()), response.read().decode())
@@ -197,6 +205,7 @@ HEALTHY: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "below a path": (APP, {"url_prefix": "/api", "server_names": ["example.com"]}),
+    "a Unix socket": (APP, {"unix_socket": True, "server_names": ["example.com"]}),
     "a factory": (APP, {"wsgi_app": "app:create_app('from a factory')"}),
     "preloaded": (EARLY, {"health_path": "/", "settings": {"preload_app": True, "workers": 2}}),
     "threads": (WAITS, {"settings": {"worker_class": "gthread"}}),
@@ -441,6 +450,15 @@ def test_an_app_below_a_path_knows_its_addresses(instances: dict[str, Instance])
     assert instance.get("/api/where").body == "/api/ /api"
     # nobody but the configuration says where the app is mounted
     assert instance.get("/api/where", SCRIPT_NAME="/evil", X_Forwarded_Prefix="/evil").body == "/api/ /api"
+
+
+@pytest.mark.parametrize("how", ["a Unix socket", "below a path"])
+def test_nginx_is_known_and_believed_whatever_it_connects_by(instances: dict[str, Instance], how: str) -> None:
+    instance = instances[how]
+    assert instance.ready(), instance.said()
+    prefix = "/api" if how == "below a path" else ""
+    assert instance.get(f"{prefix}/client", X_Forwarded_Proto="https").body == "127.0.0.1 https"
+    assert instance.get(f"{prefix}/client", X_Forwarded_For="203.0.113.9").body == "127.0.0.1 http"
 
 
 def test_a_factory_is_served(instances: dict[str, Instance]) -> None:

@@ -27,6 +27,7 @@ HELLO = Layout(Path, "hello")
         ("paths.certificate", HELLO.certificate_file),
         ("paths.authorities", layout.AUTHORITIES),
         ("paths.webroot", layout.WEBROOT),
+        ("paths.socket", layout.unix_socket("hello")),
         ("paths.site_link", HELLO.site_path({})),
     ],
 )

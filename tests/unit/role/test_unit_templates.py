@@ -64,9 +64,16 @@ def test_both_come_up_at_boot_and_a_release_only_through_them() -> None:
     assert not values(render("app@.service"), "WantedBy")
 
 
+def test_a_unix_socket_is_for_root_and_nginx() -> None:
+    text = render("app.socket", {"unix_socket": True})
+    assert values(text, "ListenStream") == ["/run/flaskfleet-apps/hello.sock"]
+    assert [values(text, f"Socket{what}") for what in ("User", "Group", "Mode")] == [["root"], ["www-data"], ["0660"]]
+    assert values(text, "Service") == ["hello.service"] and not values(text, "NoDelay")
+
+
 def test_a_release_shares_the_socket_and_says_itself_when_it_is_ready() -> None:
     text = render("app@.service")
-    assert values(text, "Sockets") == ["hello.socket"]
+    assert values(text, "Sockets") == ["hello.socket hello.unix.socket"]
     assert values(text, "Type") == ["notify"]
     assert values(text, "NotifyAccess") == ["main"]
 

@@ -15,7 +15,7 @@ from flaskctl import Json
 from flaskctl.errors import Refused
 from flaskctl.files import read_json, read_text, write_json
 from flaskctl.host import Host, Units, stopped
-from flaskctl.layout import RELEASE_ID, SETTINGS, Layout
+from flaskctl.layout import RELEASE_ID, SETTINGS, Layout, unix_socket
 from flaskctl.plan import Intent, Release, State, lineage, rollback_target
 from flaskctl.texts import utc
 from flaskctl.units import service_settings
@@ -40,6 +40,22 @@ class App(Layout):
             here = ", ".join(apps(self.host)) or "none"
             raise Refused(f"no app {self.name} on this host", remedy=f"apps here: {here}")
         return settings
+
+    @property
+    def socket(self) -> str:
+        """Return the socket unit on which releases are to be reached."""
+        return self.unix_unit if (read_json(self.settings_file) or {}).get("socket") else self.port_unit
+
+    @property
+    def former(self) -> list[str]:
+        """Return the other socket unit, where it still stands: the app moves, or a move was cut."""
+        other = self.port_unit if self.socket == self.unix_unit else self.unix_unit
+        return [other] if (self.units_dir / other).exists() else []
+
+    def address(self, unit: str) -> str:
+        """Return where one of the socket units is to listen; an older role's settings may not say it."""
+        port = (read_json(self.settings_file) or {}).get("port")
+        return unix_socket(self.name) if unit == self.unix_unit else f"127.0.0.1:{port}" if port else ""
 
     def is_job(self, unit: str) -> bool:
         """Whether it is a scheduled job: that ends by itself, and no release cuts it."""
@@ -75,7 +91,7 @@ class App(Layout):
         return sorted(found, key=lambda release: (release.when, release.id), reverse=True)
 
     def units(self, *more: str) -> Units:
-        return self.host.show(self.socket, *more, self.service, *self.unit_patterns())
+        return self.host.show(self.socket, *self.former, *more, self.service, *self.unit_patterns())
 
     def release_of(self, unit: str) -> str | None:
         """Return the release of a unit of its server, of a process or a schedule; None for any other unit."""
@@ -151,11 +167,25 @@ class App(Layout):
         """Return whether systemd listens for the app; stale: not where the unit file and the settings say."""
         shown = units.get(self.socket, {})
         active = shown.get("ActiveState") == "active"
-        found = re.findall(r"(?m)^ListenStream=([0-9.]+):(\d+)\s*$", read_text(self.units_dir / self.socket) or "")
-        wanted = {(address, int(port)) for address, port in found}
-        port = self.settings().get("port")
-        stale = active and not (wanted | ({("127.0.0.1", int(port))} if port else set())) <= self.host.listening()
-        return {"active": active, "enabled": shown.get("UnitFileState") == "enabled", "stale": stale}
+        wanted = {*self.listens(self.socket), *filter(None, [self.address(self.socket)])}
+        stale = active and not wanted <= self.host.listening()
+        return {
+            "active": active,
+            "enabled": shown.get("UnitFileState") == "enabled",
+            "stale": stale,
+            "former": self.former,
+        }
+
+    def listens(self, unit: str) -> list[str]:
+        """Return the addresses that stand in a socket unit."""
+        text = read_text(self.units_dir / unit) or ""
+        return re.findall(r"(?m)^ListenStream=([0-9.]+:\d+|/\S+)\s*$", text)
+
+    def is_deaf(self, units: Units, release: str) -> bool:
+        """Whether a release that runs has not the socket: that was opened after the release had started."""
+        opened = units.get(self.socket, {}).get("ActiveEnterTimestampMonotonic") or 0
+        began = units.get(self.unit(release), {}).get("ExecMainStartTimestampMonotonic") or 0
+        return 0 < int(began) < int(opened)
 
     def where(self, state: State, units: Units) -> Json:
         """Return the part of an answer that says where the host stands."""

@@ -23,6 +23,7 @@ from flaskctl.errors import Refused
 from flaskctl.files import read_text
 from flaskctl.layout import FAULT_INJECTION
 from flaskctl.outbound import nameservers
+from flaskctl.standing import listeners
 
 if TYPE_CHECKING:
     import ssl
@@ -247,6 +248,7 @@ class Host:
         A systemd that does not answer is a failure: nobody may take that for units that are stopped.
         """
         wanted = "Id,LoadState,LoadError,ActiveState,Result,UnitFileState,MainPID,NeedDaemonReload,ControlGroup"
+        wanted += ",ActiveEnterTimestampMonotonic,ExecMainStartTimestampMonotonic"
         found: Units = {}
         done = self.systemctl("show", f"--property={wanted}", "--", *units)
         if done.rc:
@@ -308,8 +310,8 @@ class Host:
         lists = self.path(f"/proc/{pid}/task").glob("*/children")
         return {child for path in lists for child in (read_text(path) or "").split()}
 
-    def listening(self) -> set[tuple[str, int]]:
-        """Return the IPv4 addresses that systemd listens on; for one who may not look into systemd, that anyone does.
+    def listening(self) -> set[str]:
+        """Return the IPv4 addresses and paths that systemd listens on; whoever may not look into it gets those of all.
 
         A socket unit whose address was changed under it stays "active" while systemd has closed its descriptor.
         """
@@ -317,13 +319,9 @@ class Host:
             held = {os.readlink(path) for path in self.path("/proc/1/fd").iterdir()}
         except OSError:
             held = set()
-        found = set()
-        for line in (read_text(self.path("/proc/net/tcp")) or "").splitlines()[1:]:
-            fields = line.split()
-            if fields[3] == "0A" and (not held or f"socket:[{fields[9]}]" in held):
-                host, port = fields[1].split(":")
-                found.add((".".join(str(byte) for byte in reversed(bytes.fromhex(host))), int(port, 16)))
-        return found
+        tcp, unix = (read_text(self.path(f"/proc/net/{name}")) or "" for name in ("tcp", "unix"))
+        # the kernel goes on naming a path that somebody has removed
+        return {at for at in listeners(tcp, unix, held) if at[0] != "/" or self.path(at).is_socket()}
 
     def own_addresses(self) -> list[str]:
         """Return the addresses at which others reach this host; its own loopback where there is none."""

@@ -11,7 +11,6 @@ from flaskctl.app import App
 from flaskctl.errors import Refused
 from flaskctl.files import erase, read_json, write
 from flaskctl.host import Units, stopped
-from flaskctl.plan import State
 from flaskctl.server import SETTINGS, server_of
 from flaskctl.standing import Lack, lacks
 from flaskctl.texts import extract_traceback
@@ -73,50 +72,13 @@ def check_whole(app: App, release: str) -> None:
             raise Refused(f"release {release} is damaged: {path} is missing", remedy="run the playbook: it mends it")
 
 
-def open_socket(app: App, state: State, units: Units) -> None:
-    """See that the socket is open before a release starts: without it a release would get no connection."""
-    socket = app.socket_state(units)
-    if socket["active"] and not socket["stale"]:
-        return
-    wrong = "does not listen where it should" if socket["active"] else "is not active"
-    if state.running:
-        what = f"{app.socket} {wrong} while {', '.join(state.running)} runs on it: no release can join"
-        raise Refused(what, remedy=f"an outage of seconds: {reopen(app, state)}")
-    since = app.host.now()
-    app.host.each("stop", app.socket)
-    app.host.systemctl("reset-failed", app.socket)
-    app.host.each("start", app.socket)
-    if not app.socket_state(app.units())["active"]:
-        said = extract_traceback(app.host.journal(app.socket, since), 5)
-        users = app.host.run(["ss", "-Hltnp", f"sport = :{app.settings().get('port')}"]).out.strip()
-        raise Refused(
-            f"{app.socket} does not start", f"{said}\n{users}".strip(), f"is its port taken? {app.as_root('ss -ltnp')}"
-        )
-    app.repairs += [f"started {app.socket}: it {wrong}"] if state.current else []
-
-
-def reopen(app: App, state: State) -> str:
-    """Return the commands that open the socket anew where releases run on it: they have to leave it first."""
-    stop = app.as_root(f"systemctl stop {app.socket} '{app.name}@*' '{app.name}.*@*'")
-    return f"{stop}; {app.as_root(f'flaskctl {app.name} activate {state.current or state.running[0]}')}"
-
-
-def close_socket(app: App) -> str:
-    """Have systemd listen no more, where no release can start: each connection would try that in vain, for ever.
-
-    Returns what does not stop and why, nothing if all is well.
-    """
-    refused = app.host.each("stop", app.socket)
-    return f"{app.socket} listens on: {refused.get(app.socket, '')}" if app.host.up(app.socket) else ""
-
-
 def forget_failures(app: App, units: Units, current: str) -> None:
     """Have systemd forget that units failed which do not matter any more: of releases that are gone or do not serve.
 
     What starts at boot has failed only for want of a release, and there is one now.
     """
     for unit, shown in units.items():
-        if shown.get("ActiveState") == "failed" and f"@{current}." not in unit and unit != app.socket:
+        if shown.get("ActiveState") == "failed" and f"@{current}." not in unit and not unit.endswith(".socket"):
             app.host.systemctl("reset-failed", unit)
 
 
@@ -146,7 +108,9 @@ def lacking(app: App, release: str, units: Units | None = None) -> list[Lack]:
     """Return what ought to stand where a release is current, and does not."""
     processes = [*app.processes(release, ".service"), *app.processes(release, ".timer")]
     wanted = [app.socket, app.unit(release), *processes]
-    return lacks(app.units() if units is None else units, wanted, [app.socket, app.service])
+    units = app.units() if units is None else units
+    deaf = [app.unit(release)] if app.is_deaf(units, release) else []
+    return lacks(units, wanted, [app.socket, app.service], deaf)
 
 
 def stand(app: App, release: str) -> tuple[list[str], str]:
@@ -156,7 +120,7 @@ def stand(app: App, release: str) -> tuple[list[str], str]:
     """
     before = lacking(app, release)
     refused: dict[str, str] = {}
-    for verb in ("enable", "start"):
+    for verb in ("enable", "start", "restart"):
         refused.update(app.host.each(verb, *(lack.unit for lack in before if lack.verb == verb)))
     after = lacking(app, release) if before else []
     left = {(lack.unit, lack.verb) for lack in after}

@@ -19,6 +19,7 @@ SETTINGS = "/etc/flaskctl"
 # by `line PATH` the lines before and after that it changed in a file of somebody else
 RECORD = "/var/lib/flaskfleet/files.json"
 RECORD_LOCK = "/run/flaskfleet/config_files.lock"
+SOCKETS = "/run/flaskfleet-apps"  # Unix sockets, of the apps that are to have one: nobody but root makes one there
 TIMER_STAMPS = "/var/lib/systemd/timers"  # systemd's own: when each timer that is Persistent= ran last
 UNITS = "/etc/systemd/system"
 PASSING_UNITS = "/run/systemd/system"  # gone with a reboot
@@ -36,6 +37,11 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 def release_path(app: str, release: str) -> str:
     """Return the directory of a release, as units and commands name it."""
     return f"/srv/{app}/releases/{release}"
+
+
+def unix_socket(app: str) -> str:
+    """Return the path of an app's Unix socket."""
+    return f"{SOCKETS}/{app}.sock"
 
 
 def data_path(app: str, name: str) -> str:
@@ -72,7 +78,9 @@ class Layout:
         self.lineage_conf = at(f"{LETSENCRYPT}/renewal/{lineage}.conf")
         self.renewal_service, self.renewal_timer = (f"{name}.certificate.{kind}" for kind in ("service", "timer"))
         self.launcher, self.engines_dir = at(LAUNCHER), at(ENGINES)
-        self.socket, self.service = f"{name}.socket", f"{name}.service"  # the service: what starts at boot
+        # one of the two stands, and both while an app moves from a port to a Unix socket or back
+        self.port_unit, self.unix_unit = f"{name}.socket", f"{name}.unix.socket"
+        self.service = f"{name}.service"  # what starts at boot
 
     def nginx_logs(self) -> list[Path]:
         """Return what nginx has logged of the app, what logrotate has made of it too."""

@@ -15,7 +15,7 @@ from flaskctl.certificate import forget_certificate
 from flaskctl.engines import forget_engines
 from flaskctl.errors import Refused
 from flaskctl.files import erase, fingerprint, read_json, read_text
-from flaskctl.layout import ENGINES
+from flaskctl.layout import ENGINES, SOCKETS
 from flaskctl.lock import locked
 from flaskctl.record import on_record, recorded, recorded_name
 
@@ -69,7 +69,7 @@ def plan_removal(app: App, record: Mapping[str, str], purge: bool) -> Removal:
         left += [f"{recorded_name(app, app.nginx_logs_dir)}/{app.name}.*.log*{LOGS}"] if logs else []
     if user and (keeps or not ours):
         left.append(f"user {app.name}{OWNER if ours else ' (not made by the role)'}")
-    units = [unit for unit in (app.socket, app.service) if recorded_name(app, app.units_dir / unit) in record]
+    units = [unit for unit in (*sockets_of(app), app.service) if recorded_name(app, app.units_dir / unit) in record]
     stops = [name for name in app.units() if is_release_unit(app, name) or is_passing_unit(app, name)]
     stops = [*units, *app.host.up(*stops)]
     return Removal(made_by_us(app, record) + (data + logs if purge else []), stops, ours and not keeps, keeps, left)
@@ -114,7 +114,7 @@ def stop_all(app: App, units: list[str]) -> None:
             "\n".join(filter(None, refused.values())),
             f"systemctl status {still[0]}",
         )
-    enabled = [unit for unit in units if unit in (app.socket, app.service)]
+    enabled = [unit for unit in units if unit in (*sockets_of(app), app.service)]
     refused = app.host.each("disable", *enabled)
     shown = app.host.show(*enabled) if enabled else {}
     awake = [unit for unit in enabled if shown.get(unit, {}).get("UnitFileState") == "enabled"]
@@ -134,7 +134,7 @@ def remove_account(app: App) -> None:
 
 def forget(app: App, gone: Iterable[Path], account: bool) -> None:
     """Take what was removed, or left as somebody's, out of the record; what was kept for the data is still ours."""
-    directories = [app.settings_file.parent, app.audit_file.parent]
+    directories = [app.settings_file.parent, app.audit_file.parent, app.at(SOCKETS)]
     for directory in directories:
         with contextlib.suppress(OSError):  # other apps have theirs there
             directory.rmdir()
@@ -178,9 +178,14 @@ def runtime_directories(app: App) -> list[Path]:
 
 def own_units(app: App) -> list[Path]:
     """Return the units that the role writes for the app, beside those of releases."""
-    return [
-        app.units_dir / unit for unit in (app.socket, app.service, app.unit(""), app.renewal_service, app.renewal_timer)
-    ]
+    units = (*sockets_of(app), app.service, app.unit(""), app.renewal_service, app.renewal_timer)
+    return [app.units_dir / unit for unit in units]
+
+
+def sockets_of(app: App) -> list[str]:
+    """Return the socket units that the app has; the settings, which tell which it is to have, may be gone."""
+    both = (app.port_unit, app.unix_unit)
+    return [unit for unit in both if os.path.lexists(app.units_dir / unit)] or [app.port_unit]
 
 
 def left_alone(app: App, record: Mapping[str, str]) -> list[str]:

@@ -11,6 +11,8 @@ from flaskctl.errors import Busy, Usage
 from flaskctl.files import erase, read_json
 from flaskctl.lock import acquire, lock_text, locked
 from flaskctl.prune import prune_to
+from flaskctl.restart import begin_anew
+from flaskctl.sockets import close_former, forget_former
 
 
 def lock(app: App, holder: Json | None) -> Json:
@@ -25,7 +27,10 @@ def lock(app: App, holder: Json | None) -> Json:
 
 
 def unlock(app: App, holder: Json | None, force: bool, keep: int | None) -> Json:
-    """Release the rollout lock; with `keep`, prune before, so that the last call of a rollout does both."""
+    """Release the rollout lock; with `keep`, prune before, so that the last call of a rollout does both.
+
+    It also leaves the socket from which the rollout has moved the app: until here the host could have gone back.
+    """
     app.settings()
     if bool(holder) == force:
         raise Usage("unlock wants --holder, or --force to release that of another")
@@ -34,6 +39,11 @@ def unlock(app: App, holder: Json | None, force: bool, keep: int | None) -> Json
         if holder and rollout and rollout.get("id") not in (holder["id"], holder.get("takes_over")):
             raise Busy(lock_text(app.name, rollout, app.host.now()), remedy="unlock --force releases it")
         pruned: Json = prune_to(app, keep) if keep is not None else {"changed": False, "msg": ""}
+        current = app.linked("current")
+        if keep is not None and current and not app.dry and close_former(app):
+            begin_anew(app, current, current in app.state().active)
+            forget_former(app)
+            pruned["changed"] = True
         if there and not app.dry:
             app.host.checkpoint("lock-release")
             erase(app.rollout_file)

@@ -18,7 +18,7 @@ PATIENCE = 600.0  # seconds that `start` waits for the first activation of an ap
 
 def logs(app: App, follow: bool, lines: int, capture: bool, process: str | None) -> Json:
     app.settings()
-    units = [*app.unit_patterns(), app.service, app.socket]
+    units = [*app.unit_patterns(), app.service, app.socket, *app.former]
     if process:
         known = processes(app)
         if process not in known:
@@ -105,7 +105,9 @@ def nothing_to_start(app: App) -> Json:
     if lock_holder(app) is not None or app.state().running:  # which may have the socket
         return {"id": None, "changed": False, "msg": said}
     # without waiting: systemd may want to see the end of this unit first
-    done = app.host.systemctl("stop", "--no-block", app.socket)
-    if done.rc:
-        raise Refused(f"{said}, and {app.socket} does not stop", done.err.strip(), f"systemctl stop {app.socket}")
-    return {"id": None, "changed": True, "msg": f"{said}: {app.socket} stops, so that clients are refused at once"}
+    sockets = [app.socket, *app.former]
+    for unit in sockets:
+        done = app.host.systemctl("stop", "--no-block", unit)
+        if done.rc:
+            raise Refused(f"{said}, and {unit} does not stop", done.err.strip(), f"systemctl stop {unit}")
+    return {"id": None, "changed": True, "msg": f"{said}: {sockets[0]} stops, so that clients are refused at once"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from flaskctl.units import KNOWN_SINCE
@@ -22,14 +22,37 @@ class Lack(NamedTuple):
         return f"{self.unit} {self.what}"
 
 
-def lacks(units: Mapping[str, Mapping[str, str]], up: Iterable[str], at_boot: Iterable[str]) -> list[Lack]:
-    """Return which units do not run though they ought to, and which do not start at boot."""
+def lacks(
+    units: Mapping[str, Mapping[str, str]], up: Iterable[str], at_boot: Iterable[str], deaf: Iterable[str] = ()
+) -> list[Lack]:
+    """Return which units do not run though they ought to, which do not start at boot, and which have no socket."""
     found = []
     for unit in up:
         state = units.get(unit, {}).get("ActiveState", "inactive")
         found += [Lack(unit, STATES.get(state, f"is {state}"), "start")] if state != "active" else []
+    found += [Lack(unit, "started before its socket was opened, and hears nothing", "restart") for unit in deaf]
     asleep = [unit for unit in at_boot if units.get(unit, {}).get("UnitFileState") != "enabled"]
     return found + [Lack(unit, "does not start at boot", "enable") for unit in asleep]
+
+
+ACCEPTS = 0x10000  # __SO_ACCEPTCON, the flag of a Unix socket that listens
+
+
+def listeners(tcp: str, unix: str, held: Collection[str]) -> list[str]:
+    """Return where something listens, by the kernel's tables: IPv4 addresses and paths.
+
+    `held`: the sockets among which to look, all where that is empty.
+    """
+    found = []
+    for fields in (line.split() for line in tcp.splitlines()[1:]):
+        if fields[3] == "0A" and (not held or f"socket:[{fields[9]}]" in held):
+            host, port = fields[1].split(":")
+            found.append(".".join(str(byte) for byte in reversed(bytes.fromhex(host))) + f":{int(port, 16)}")
+    for fields in (line.split() for line in unix.splitlines()[1:]):
+        named = len(fields) > 7 and fields[7].startswith("/")  # not of the abstract ones
+        if named and int(fields[3], 16) & ACCEPTS and (not held or f"socket:[{fields[6]}]" in held):
+            found.append(fields[7])
+    return found
 
 
 class Complaint(NamedTuple):

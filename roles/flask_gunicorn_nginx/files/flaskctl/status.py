@@ -16,10 +16,11 @@ from flaskctl.damage import find_damage
 from flaskctl.errors import Refused
 from flaskctl.files import as_noted, read_json, read_text
 from flaskctl.host import Units, stopped
-from flaskctl.instances import lacking, reopen, standbys
+from flaskctl.instances import lacking, standbys
 from flaskctl.lock import busy_message, lock_holder, lock_text
 from flaskctl.plan import Release, State, plan_recovery
 from flaskctl.release import parse_config
+from flaskctl.sockets import is_free, reopen
 from flaskctl.standing import Lack, complaints, lacks
 from flaskctl.texts import moment, short_revision, table
 from flaskctl.traffic import timeline
@@ -70,6 +71,7 @@ def status(app: App, drift: bool = False, traffic: bool = False) -> Json:
         "rollback": app.rollback_to(state, releases),
         "releases": [release.id for release in releases],
         "port": settings.get("port"),
+        "address": app.address(app.socket),
         "interrupted": state.intent.as_json() if state.intent and holder is None else None,
         "locked": holder,
         "lease": read_json(app.rollout_file),
@@ -124,7 +126,7 @@ def own_units(app: App, release: str | None) -> list[str]:
 
 def unit_states(app: App, state: State, units: Units) -> Json:
     """Return how each unit of the app stands that runs or ought to, by name."""
-    wanted = [app.socket, *own_units(app, state.current)] if state.current else []
+    wanted = [app.socket, *app.former, *own_units(app, state.current)] if state.current else []
     wanted += app.processes(state.current, ".timer") if state.current else []
     there = (name for name, shown in units.items() if name != "nginx.service" and not stopped(shown))
     names = dict.fromkeys([*wanted, app.service, *sorted(there)])
@@ -134,7 +136,7 @@ def unit_states(app: App, state: State, units: Units) -> Json:
             "wanted": unit in wanted,
             **(
                 {"enabled": units.get(unit, {}).get("UnitFileState") == "enabled"}
-                if unit in (app.socket, app.service)
+                if unit in (app.socket, *app.former, app.service)
                 else {}
             ),
         }
@@ -249,8 +251,10 @@ def service_problems(app: App, state: State, answer: Json) -> list[str]:
         found.append(f"a restart was cut: {app.as_root(f'flaskctl {app.name} restart')} ends it")
     if state.current and not (answer["socket"]["active"] and not answer["socket"]["stale"]):
         wrong = "does not listen where it should" if answer["socket"]["active"] else "is not active"
-        cure = f"an outage of seconds opens it: {reopen(app, state)}" if state.running else again
+        cure = f"an outage of seconds opens it: {reopen(app, state)}" if state.running and not is_free(app) else again
         found.append(f"{app.socket} {wrong}, no release can start: {cure}")
+    if state.current and app.former:
+        found.append(f"{app.former[0]} is still there, of a move to {app.socket} that was cut: run the playbook")
     return found
 
 
@@ -259,7 +263,7 @@ def unit_problems(app: App, state: State, answer: Json, lacks: Iterable[Lack]) -
     again = app.as_root(f"flaskctl {app.name} activate {state.current}")
     told = {app.socket, app.unit(str(state.current)), "nginx.service"}
     quiet = answer["locked"] is not None and not answer["interrupted"]  # a flaskctl is at work: wait for its word
-    found = [f"{lack}: {again}" for lack in lacks if not quiet and (lack.unit not in told or lack.verb == "enable")]
+    found = [f"{lack}: {again}" for lack in lacks if not quiet and (lack.unit not in told or lack.verb != "start")]
     found += [f"{what} is not what was deployed: run the playbook" for what in answer["drift"]]
     for line in answer["ignored"]:
         cure = (
@@ -325,7 +329,7 @@ def status_text(app: App, answer: Json, releases: Mapping[str, Release]) -> str:
             ", ".join(answer["active"]) + f", {answer['workers']} workers" if answer["active"] else "nothing",
         ),
         ("rollback", f"goes to {answer['rollback']}" if answer["rollback"] else "has nowhere to go"),
-        ("socket", f"{'active' if socket['active'] else 'NOT active'}, port {answer['port']}"),
+        ("socket", f"{'active' if socket['active'] else 'NOT active'}, {answer['address']}"),
         (
             "units",
             f"{len(wanted) - len(down)} of {len(wanted)} run, with {sum(answer['processes'].values())} processes",

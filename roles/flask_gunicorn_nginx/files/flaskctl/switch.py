@@ -14,12 +14,10 @@ from flaskctl.instances import (
     HANGS,
     begin_schedules,
     check_whole,
-    close_socket,
     drain_off,
     end_standbys,
     forget_failures,
     lacking,
-    open_socket,
     patiently,
     stand,
     standbys,
@@ -27,6 +25,7 @@ from flaskctl.instances import (
     stop,
 )
 from flaskctl.plan import Intent, State, plan_activation
+from flaskctl.sockets import close_socket, open_socket
 from flaskctl.static import link_kept
 from flaskctl.texts import utc
 from flaskctl.verify import VERIFY_SECONDS, ask, has_site, verify
