@@ -8,6 +8,7 @@ Part of the program of flaskfleet.web.host: Python 3.9, the standard library alo
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -41,19 +42,27 @@ def alterations(record: Mapping[str, str], paths: Sequence[str], tree: str, rele
         for path, (text, mode) in release_files(home, units).items():
             # the role's own user writes it, as it writes the release
             made = State("file", text.encode("utf-8", "surrogateescape"), "", mode, os.geteuid(), os.getegid())
-            found += [{**item, "release": True} for item in altered(path, made.note(), text)]
+            notes = [made.note()]
+            if mode & 0o040:  # the group of the app may read it; everybody could, of an older flaskctl
+                group = os.stat(home).st_gid
+                notes += [dataclasses.replace(made, gid=group).note(), dataclasses.replace(made, mode=0o644).note()]
+            found += [{**item, "release": True} for item in altered(path, "\n".join(notes), text)]
     return found
 
 
 def altered(path: str, note: str, wrote: str | None) -> list[Json]:
-    """Return how a file differs from its note. The text of one that not everybody may read stays on the host."""
+    """Return how a file differs from its note. The text of one that root alone may read stays on the host.
+
+    So does that of any which not everybody may read, but for those that a release has for its app.
+    """
     try:
         now = read(path)
     except ConfigError:
         return [{**ITEM, "path": path, "words": "is no file any more"}]
     if as_noted(now, note):
         return []
-    public = now.kind == "link" or all(int(mode, 8) & 0o004 for mode in [f"{now.mode:o}", *modes(note)])
+    readers = 0o004 if wrote is None else 0o040
+    public = now.kind == "link" or all(int(mode, 8) & readers for mode in [f"{now.mode:o}", *modes(note)])
     texts = {"text": now.text(), "wrote": wrote} if public and len(now.content) <= SHOWN else {}
     standing = f"{now.mode:04o} {now.uid}:{now.gid}"
     return [{**ITEM, "path": path, "kind": now.kind, **texts, "standing": standing, "words": words(now, note)}]
@@ -91,7 +100,7 @@ def release_files(home: str, units: str) -> dict[str, tuple[str, int]]:
     try:
         with open(f"{home}/config.json", encoding="utf-8") as file:
             config = json.load(file)
-        made = {"gunicorn.conf.py": (config["gunicorn_conf"], 0o644)}
+        made = {"gunicorn.conf.py": (config["gunicorn_conf"], 0o640)}
         made["environment"] = (environment_file(config["environment"]), 0o600)
         made.update({f"credentials/{name}": (value, 0o600) for name, value in config["credentials"].items()})
         found = {f"{home}/{name}": file for name, file in made.items()}

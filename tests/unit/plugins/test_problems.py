@@ -684,7 +684,6 @@ SERVES = {
         (SERVES, 5001, ("unix_socket: true, then with false",)),
         # a Unix socket, whatever is at the port: it moves there while it serves
         (SERVES, 0, ()),
-        ({**SERVES, "holders": [{"port": 5000, "address": "127.0.0.1", "process": "x", "pid": 7, "unit": ""}]}, 0, ()),
         ({**SERVES, "services": {"hello.socket": {"active": False, "enabled": True}}}, 5001, ()),
         (
             {**SERVES, "foreign": ["user hello (uid 1001, home /home/hello, shell /bin/bash)", "/srv/hello"]},

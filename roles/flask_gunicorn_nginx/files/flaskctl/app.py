@@ -66,7 +66,14 @@ class App(Layout):
         found = sorted(path.name for path in self.units_dir.glob(f"{self.name}.*@{release}{suffix}"))
         return [unit for unit in found if not self.is_job(unit)]
 
+    def look_inside(self) -> None:
+        """Refuse to tell of releases to one who may not see them: nothing may be taken for not there."""
+        if self.releases_dir.is_dir() and not os.access(self.releases_dir, os.R_OK):
+            what = f"the releases of {self.name} are for root and the group {self.name} alone"
+            raise Refused(what, remedy=self.as_root(self.said))
+
     def manifest(self, release: str | None) -> Json | None:
+        self.look_inside()
         return read_json(self.releases_dir / release / "manifest.json") if release else None
 
     def linked(self, name: str) -> str | None:
@@ -79,6 +86,7 @@ class App(Layout):
 
     def releases(self) -> list[Release]:
         """Return the complete releases, newest first."""
+        self.look_inside()
         found = []
         for home in self.releases_dir.glob("[0-9a-f]*"):
             manifest = self.manifest(home.name)
@@ -240,7 +248,7 @@ class App(Layout):
 
     def mark_refused(self, release: str, why: str) -> None:
         with contextlib.suppress(OSError):  # a full disk: the audit log may still take it
-            write_json(self.releases_dir / release / "refused.json", {"when": utc(self.host.now()), "why": why})
+            write_json(self.releases_dir / release / "refused.json", {"when": utc(self.host.now()), "why": why}, 0o600)
         self.audit("refuse", release, why=why)
 
 

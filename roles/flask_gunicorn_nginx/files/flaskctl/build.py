@@ -16,6 +16,7 @@ from flaskctl.errors import Refused
 from flaskctl.files import differs, erase, inventory, mirror, read_text, sync_directory, write, write_json
 from flaskctl.layout import SBOM
 from flaskctl.packages import installed_in, oldest_gevent
+from flaskctl.permissions import close_release
 from flaskctl.release import Config, release_files, static_target
 from flaskctl.requirements import dependencies_of
 from flaskctl.sbom import document
@@ -63,6 +64,7 @@ def build(
         write_units(app, release, config)
         check_units(app, release, config)
         app.audit("repair" if old else "stage", release, **noted, **({"what": damage} if old else {}))
+        close_release(app, work)
         if old or in_use:
             mend_in_place(app, release, work, final, config, in_use)
         else:

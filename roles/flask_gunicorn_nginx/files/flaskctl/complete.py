@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Iterable, Sequence
 
 from flaskctl.app import App, apps
+from flaskctl.errors import Refused
 from flaskctl.host import Host
 from flaskctl.layout import APP_NAME
 from flaskctl.options import commands_of, parser
@@ -17,7 +18,7 @@ def complete(host: Host, words: Sequence[str]) -> list[str]:
     *before, last = words or [""]
     try:
         return sorted(word for word in candidates(host, before, last) if word.startswith(last))
-    except OSError:
+    except (OSError, Refused):
         return []
 
 

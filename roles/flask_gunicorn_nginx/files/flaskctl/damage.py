@@ -13,7 +13,7 @@ from flaskctl import Json
 from flaskctl.app import App
 from flaskctl.ceilings import ceilings_drop_in
 from flaskctl.errors import Refused
-from flaskctl.files import differs, inventory, mode_of, read_json
+from flaskctl.files import differs, for_owner, inventory, mode_of, read_json
 from flaskctl.layout import SBOM, release_path
 from flaskctl.outbound import resolvers_drop_in, shut_out
 from flaskctl.release import Config, credentials_drop_in, python_drop_in, release_files, static_target
@@ -30,7 +30,7 @@ def find_damage(app: App, release: str, manifest: Json, config: Config, python: 
     What no one deployed goes only when nothing runs from the release: a process may use it.
     """
     home = app.releases_dir / release
-    wanted, there = manifest.get("files") or {}, inventory(home / "app")
+    wanted, there = for_owner(manifest.get("files") or {}), for_owner(inventory(home / "app"))
     extra, stray = foreign_names(app, release, config, there.keys() - wanted.keys())
     stay = sorted(str(home / name) for name in extra + stray) if extra + stray and release in app.in_use() else []
     # below a link that somebody has put in place of a directory, nothing is ours
@@ -135,6 +135,6 @@ def sound_copy(app: App, sha256: str, config: Config) -> Path | None:
         links = (read_json(home / "config.json") or {}).get("writable", [])
         if release.archive_sha256 != sha256 or not set(links) <= set(config.writable):
             continue
-        if inventory(home / "app") == (app.manifest(release.id) or {}).get("files"):
+        if for_owner(inventory(home / "app")) == for_owner((app.manifest(release.id) or {}).get("files") or {}):
             return home / "app"
     return None

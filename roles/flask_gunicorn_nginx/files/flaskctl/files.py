@@ -33,6 +33,14 @@ def inventory(tree: Path) -> Json:
     return found
 
 
+def for_owner(found: Json) -> Json:
+    """Return an inventory in which modes are the owner's alone: what others may, `permissions` decides."""
+    return {
+        name: what if what[0] == "link" else [*what[:-1], oct(int(what[-1], 8) & 0o7700)]
+        for name, what in found.items()
+    }
+
+
 def mode_of(path: str | Path) -> str:
     return oct(os.stat(path).st_mode & 0o7777)
 
@@ -54,7 +62,7 @@ def mirror(source: Path, dest: Path, stays: Callable[[str], bool]) -> None:
 
     `stays`: whether something in `dest` that `source` does not hold is left there.
     """
-    wanted, found = inventory(source), inventory(dest)
+    wanted, found = for_owner(inventory(source)), for_owner(inventory(dest))
     # in place of a directory, and what it leads to is somebody's
     links = tuple(
         f"{name}/" for name, what in found.items() if what[0] == "link" and f"{name}/" in wanted and stays(name)
@@ -63,14 +71,16 @@ def mirror(source: Path, dest: Path, stays: Callable[[str], bool]) -> None:
         if not stays(name.rstrip("/")):
             erase(dest / name)
     for name in sorted(name for name in wanted if found.get(name) != wanted[name] and not name.startswith(links)):
+        place = dest / name if name.endswith("/") else dest / f"{name}.new~"
         if name.endswith("/"):
-            (dest / name).mkdir(exist_ok=True)
-            (dest / name).chmod(int(wanted[name][0], 8))
+            place.mkdir(exist_ok=True)
+            shutil.copymode(source / name, place)
         else:
-            beside = dest / f"{name}.new~"
-            erase(beside)
-            shutil.copy2(source / name, beside, follow_symlinks=False)
-            os.replace(beside, dest / name)
+            erase(place)
+            shutil.copy2(source / name, place, follow_symlinks=False)
+        os.chown(place, -1, (source / name).lstat().st_gid, follow_symlinks=False)  # whose group may read it
+        if not name.endswith("/"):
+            os.replace(place, dest / name)
 
 
 def write(path: Path, text: str, mode: int = 0o644) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import grp
 import json
 import os
 import pwd
@@ -152,6 +153,12 @@ class Host:
         except KeyError:
             return None
         return Account(found.pw_uid, found.pw_gid, found.pw_dir, found.pw_shell)
+
+    def group(self, name: str) -> int | None:
+        try:
+            return grp.getgrnam(name).gr_gid
+        except KeyError:
+            return None
 
     def run_as(self, account: Account, argv: Sequence[str]) -> Done:
         """Run a program as a user of this host, with no right that is not the user's."""

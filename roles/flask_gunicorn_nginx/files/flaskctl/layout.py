@@ -82,6 +82,10 @@ class Layout:
         self.port_unit, self.unix_unit = f"{name}.socket", f"{name}.unix.socket"
         self.service = f"{name}.service"  # what starts at boot
 
+    def live_logs(self) -> list[Path]:
+        """Return the logs of the app to which nginx writes."""
+        return [self.nginx_logs_dir / f"{self.name}.{what}.log" for what in ("access", "error")]
+
     def nginx_logs(self) -> list[Path]:
         """Return what nginx has logged of the app, what logrotate has made of it too."""
         name = re.compile(rf"{self.name}\.(access|error)\.log([.-]\d+)*(\.(gz|bz2|xz|zst))?\Z")

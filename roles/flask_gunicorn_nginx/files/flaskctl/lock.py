@@ -144,7 +144,7 @@ def acquire(app: App, holder: Json | None) -> bool:
         )
     if not app.dry:
         app.host.checkpoint("lock-acquire")
-        write_json(app.rollout_file, mine)
+        write_json(app.rollout_file, mine, 0o600)
     return not rollout or rollout.get("id") != mine["id"]
 
 

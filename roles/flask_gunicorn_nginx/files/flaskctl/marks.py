@@ -24,7 +24,7 @@ def mark(app: App, path: Path, text: str | None, event: str) -> Json:
         changed = read_text(path) != text
         if changed and not app.dry:
             app.host.checkpoint(f"mark-{'drained' if path == app.drained_file else 'maintenance'}")
-            erase(path) if text is None else write(path, text)
+            erase(path) if text is None else write(path, text, 0o644 if path == app.page_file else 0o600)
             app.audit(event, app.linked("current"))
     site = read_text(app.at(app.site_path(settings))) or ""
     if text is not None and str(path.name) not in site:

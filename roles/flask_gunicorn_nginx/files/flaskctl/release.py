@@ -214,7 +214,7 @@ def static_target(home: Path, static_dir: str) -> str | None:
 def release_files(config: Config) -> dict[str, tuple[str, int]]:
     """Return the files of a release that come from its configuration: text and mode by name."""
     files = {
-        "gunicorn.conf.py": (config.gunicorn_conf, 0o644),
+        "gunicorn.conf.py": (config.gunicorn_conf, 0o640),
         "environment": (environment_file(config.environment), 0o600),
     }
     return {**files, **{f"credentials/{name}": (value, 0o600) for name, value in config.credentials.items()}}

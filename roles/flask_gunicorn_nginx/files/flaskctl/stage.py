@@ -21,6 +21,7 @@ from flaskctl.errors import Refused, Usage
 from flaskctl.files import read_json, read_text, stream_sha256, write_json
 from flaskctl.instances import HANGS, lacking
 from flaskctl.lock import acquire, locked
+from flaskctl.permissions import close_to_others
 from flaskctl.record import record_account
 from flaskctl.recover import recover
 from flaskctl.release import SHA256, Config, changes, parse_config, release_id
@@ -59,6 +60,8 @@ def stage(
     with contextlib.ExitStack() as stack:
         stack.enter_context(locked(app, holder))
         recover(app)
+        if not app.dry and close_to_others(app):
+            app.repairs.append(f"closed {app.base} and its logs to the other users of this host")
         app.host.give_way()
         current = app.linked("current")
         kept = read_text(app.releases_dir / str(current) / "config.json")
@@ -77,6 +80,8 @@ def stage(
                 receive(app, wheels, str(sent.wheels), sent.wheels_sha256)
         answer = stage_release(app, release, sha256, config, file, os.path.basename(name), sent.signature)
         record_account(app)
+        if not app.dry:
+            close_to_others(app)  # the virtualenv that was made too
         if release != current:
             if kept:
                 with contextlib.suppress(Refused):  # one that an older flaskctl wrote
@@ -145,7 +150,7 @@ def try_out(app: App, release: str, config: Config, how: str) -> bool:
         why = HANGS if result == "timeout" else "it does not pass its gate"
         app.mark_refused(release, why)
         raise Refused(f"release {release} of {app.name} is refused: {why}; nothing was switched", detail, remedy)
-    write_json(app.releases_dir / release / "tried.json", {"when": utc(app.host.now()), "how": how})
+    write_json(app.releases_dir / release / "tried.json", {"when": utc(app.host.now()), "how": how}, 0o600)
     return True
 
 

@@ -41,7 +41,7 @@ def replace_all(app: App, wanted: Mapping[str, str]) -> None:
     stands = os.readlink(app.kept_link) if app.kept_link.is_symlink() else ""
     beside = next(path for path in app.kept_dirs if path.name != stands)
     erase(beside)
-    beside.mkdir()
+    beside.mkdir(mode=0o751)  # others go through it: nginx
     for number, target in wanted.items():
         os.symlink(target, beside / number)
     if not stands:

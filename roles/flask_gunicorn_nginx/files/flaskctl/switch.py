@@ -45,7 +45,7 @@ def switch_to(app: App, release: str, how: str, settings: Json) -> Json:
     intent = Intent(release, state.current, state.previous, how, utc(began))
     app.host.checkpoint("intent")
     try:
-        write_json(app.intent_file, intent.as_json())
+        write_json(app.intent_file, intent.as_json(), 0o600)
     except OSError as error:  # a rollback must go on a full disk too; a recovery can do without
         app.warnings.append(f"do not interrupt this: {error}")
     if plan.start:
