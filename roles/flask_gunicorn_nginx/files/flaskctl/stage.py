@@ -80,7 +80,7 @@ def stage(
                 receive(app, wheels, str(sent.wheels), sent.wheels_sha256)
         answer = stage_release(app, release, sha256, config, file, os.path.basename(name), sent.signature)
         record_account(app)
-        if not app.dry:
+        if answer["changed"] and not app.dry:
             close_to_others(app)  # the virtualenv that was made too
         if release != current:
             if kept:
