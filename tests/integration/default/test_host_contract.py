@@ -36,7 +36,10 @@ def unit(site: Site) -> str:
 def test_what_systemd_is_asked_of_a_unit_it_answers(site: Site) -> None:
     shown = ask(site, 'host.show("hello.socket", "hello@*.service", "hello.service", "no-such.service")')
     assert set(shown) == {"hello.socket", unit(site), "hello.service", "no-such.service"}
-    assert set(shown["hello.socket"]) == strict.UNIT_PROPERTIES - {"MainPID", "ExecMainStartTimestampMonotonic"}  # a socket has no process
+    assert set(shown["hello.socket"]) == strict.UNIT_PROPERTIES - {
+        "MainPID",
+        "ExecMainStartTimestampMonotonic",
+    }  # a socket has no process
     assert set(shown[unit(site)]) == strict.UNIT_PROPERTIES
     one = shown[unit(site)]
     assert (one["LoadState"], one["ActiveState"], one["Result"]) == ("loaded", "active", "success")

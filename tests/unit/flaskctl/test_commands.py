@@ -29,7 +29,7 @@ def test_a_staged_release_is_whole_and_its_secrets_are_roots(host: FakeHost, tmp
     stdin = config(credentials={"SECRET_KEY": "k\n"}, static_dir="static")
     answer = call(host, "hello", "stage", str(path), "--config", "-", "--json", stdin=stdin).json
     home = base(host) / "releases" / answer["id"]
-    assert (home / "app/run.sh").stat().st_mode & 0o777 == 0o755
+    assert (home / "app/run.sh").stat().st_mode & 0o777 == 0o750
     assert (home / "environment").read_text() == 'GREETING="hi"\n'
     assert (home / "credentials/SECRET_KEY").read_text() == "k\n"
     for secret in ("environment", "config.json", "credentials/SECRET_KEY"):

@@ -38,7 +38,7 @@ def test_a_stage_that_was_killed_leaves_nothing_visible_and_the_next_one_ends_th
         (undisturbed.root / directory).mkdir(parents=True)
     for name in ("etc/flaskctl", "etc/nginx", "etc/systemd/system"):
         flaskctl.shutil.copytree(host.root / name, undisturbed.root / name, symlinks=True, dirs_exist_ok=True)
-    undisturbed.units = dict(host.units)
+    undisturbed.units, undisturbed.accounts = dict(host.units), dict(host.accounts)
     assert call(undisturbed, *words, stdin=stdin).rc == 0
 
     assert killed(host, step, *words, stdin=stdin), f"{step} is no step of stage"

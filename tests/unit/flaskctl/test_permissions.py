@@ -140,6 +140,26 @@ def test_what_somebody_keeps_beside_the_releases_is_left_alone(app: FakeHost, tm
     assert mode(media) == "0755" and mode(media / "a.png") == "0644" and mode(base(app)) == "0751"
 
 
+def test_static_files_are_found_again_whose_link_was_lost(app: FakeHost, tmp_path: Path) -> None:
+    release = stage(app, tmp_path, CODE, static_dir="pkg/static")["id"]
+    home = base(app) / "releases" / release
+    before = {path: mode(path) for path in home.rglob("*") if "pycache" not in str(path)}
+    (home / "static").unlink()
+    assert stage(app, tmp_path, CODE, static_dir="pkg/static")["repairs"] == [f"{release}/static"]
+    assert {path: mode(path) for path in home.rglob("*") if "pycache" not in str(path)} == before
+    assert (home / "static/a.css").stat().st_mode & 0o004
+
+
+def test_a_directory_that_becomes_public_is_opened_with_all_that_is_in_it(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    (tree / "pkg/static").mkdir(parents=True)
+    (tree / "pkg/a.js").write_text("")
+    close(tree, os.getgid(), [tree / "pkg/static"])
+    assert (mode(tree / "pkg"), mode(tree / "pkg/a.js")) == ("0751", "0640")
+    close(tree, os.getgid(), [tree / "pkg"])
+    assert (mode(tree / "pkg"), mode(tree / "pkg/a.js")) == ("0755", "0644")
+
+
 def test_a_link_out_of_a_release_leads_to_nothing_that_is_changed(tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.write_text("")

@@ -115,7 +115,7 @@ def test_static_files_are_looked_for_in_the_code_the_project_and_the_packages(tm
 def test_the_files_of_a_configuration_have_their_modes() -> None:
     config = flaskctl.Config(gunicorn_conf="x", environment={"A": "1"}, credentials={"K": "v"})
     assert flaskctl.release_files(config) == {
-        "gunicorn.conf.py": ("x", 0o644), "environment": ('A="1"\n', 0o600), "credentials/K": ("v", 0o600),
+        "gunicorn.conf.py": ("x", 0o640), "environment": ('A="1"\n', 0o600), "credentials/K": ("v", 0o600),
     }  # fmt: skip
 
 

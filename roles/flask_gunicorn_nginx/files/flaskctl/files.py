@@ -34,9 +34,9 @@ def inventory(tree: Path) -> Json:
 
 
 def for_owner(found: Json) -> Json:
-    """Return an inventory in which modes are the owner's alone: what others may, `permissions` decides."""
+    """Return an inventory whose modes say who may write, and what the owner may: the rest is up to `permissions`."""
     return {
-        name: what if what[0] == "link" else [*what[:-1], oct(int(what[-1], 8) & 0o7700)]
+        name: what if what[0] == "link" else [*what[:-1], oct(int(what[-1], 8) & 0o7722)]
         for name, what in found.items()
     }
 
@@ -62,7 +62,7 @@ def mirror(source: Path, dest: Path, stays: Callable[[str], bool]) -> None:
 
     `stays`: whether something in `dest` that `source` does not hold is left there.
     """
-    wanted, found = for_owner(inventory(source)), for_owner(inventory(dest))
+    wanted, found = inventory(source), inventory(dest)
     # in place of a directory, and what it leads to is somebody's
     links = tuple(
         f"{name}/" for name, what in found.items() if what[0] == "link" and f"{name}/" in wanted and stays(name)

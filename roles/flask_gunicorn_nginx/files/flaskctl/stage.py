@@ -21,7 +21,7 @@ from flaskctl.errors import Refused, Usage
 from flaskctl.files import read_json, read_text, stream_sha256, write_json
 from flaskctl.instances import HANGS, lacking
 from flaskctl.lock import acquire, locked
-from flaskctl.permissions import close_to_others
+from flaskctl.permissions import close_app, close_what_was_open
 from flaskctl.record import record_account
 from flaskctl.recover import recover
 from flaskctl.release import SHA256, Config, changes, parse_config, release_id
@@ -60,8 +60,7 @@ def stage(
     with contextlib.ExitStack() as stack:
         stack.enter_context(locked(app, holder))
         recover(app)
-        if not app.dry and close_to_others(app):
-            app.repairs.append(f"closed {app.base} and its logs to the other users of this host")
+        app.repairs += close_what_was_open(app)
         app.host.give_way()
         current = app.linked("current")
         kept = read_text(app.releases_dir / str(current) / "config.json")
@@ -81,7 +80,7 @@ def stage(
         answer = stage_release(app, release, sha256, config, file, os.path.basename(name), sent.signature)
         record_account(app)
         if answer["changed"] and not app.dry:
-            close_to_others(app)  # the virtualenv that was made too
+            close_app(app)  # the virtualenv that was made too
         if release != current:
             if kept:
                 with contextlib.suppress(Refused):  # one that an older flaskctl wrote
@@ -188,7 +187,7 @@ def stage_release(
         "staged": manifest is not None or (todo and not (needed or wheels) and not app.dry),
         "archive_needed": needed,
         "wheels_needed": wheels,
-        "repairs": damage if app.dry else app.repairs,
+        "repairs": [*app.repairs, *damage] if app.dry else app.repairs,
         "releases": [item.id for item in app.releases()],
         "python": python,
         "venv": {"key": key, "built": built},
