@@ -16,6 +16,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,16 @@ def names(path: str) -> str:
 def write(path: str) -> str:
     with open(path, "a"):
         return "opened to write"
+
+
+def link(path: str) -> str:
+    os.symlink("/tmp", path)
+    return "linked"
+
+
+def remove(path: str) -> str:
+    os.unlink(path)
+    return "removed"
 
 
 def lock(path: str) -> str:
@@ -90,9 +101,9 @@ def attempts(pid: int, release: str) -> dict[str, Callable[[], str]]:
     home, unit = f"{BASE}/releases/{release}", f"{APP}@{release}.service"
     files = ("app/app.py", "app/requirements.txt", "gunicorn.conf.py", "environment", "config.json", "manifest.json")
     return {
-        **{f"read {name}": lambda name=name: read(f"{home}/{name}") for name in files},
+        **{f"read {name}": partial(read, f"{home}/{name}") for name in files},
         **{
-            f"list {path}": lambda path=path: names(path)
+            f"list {path}": partial(names, path)
             for path in (
                 *(BASE, f"{BASE}/releases", home, f"{home}/app", f"{BASE}/venvs", f"/var/lib/{APP}"),
                 *("/run/flaskctl", "/run/flaskfleet", "/var/lib/flaskfleet/tls", "/etc/letsencrypt/accounts"),
@@ -100,7 +111,7 @@ def attempts(pid: int, release: str) -> dict[str, Callable[[], str]]:
             )
         },
         **{
-            f"read {path}": lambda path=path: read(path)
+            f"read {path}": partial(read, path)
             for path in (
                 *(
                     f"/var/log/nginx/{APP}.access.log",
@@ -121,13 +132,13 @@ def attempts(pid: int, release: str) -> dict[str, Callable[[], str]]:
         "hold the lock of the role": lambda: lock("/run/flaskfleet/config_files.lock"),
         "write the code": lambda: write(f"{home}/app/app.py"),
         "put a file beside the releases": lambda: write(f"{BASE}/maintenance.html"),
-        "point current elsewhere": lambda: os.symlink("/tmp", f"{BASE}/current.new") or "linked",
+        "point current elsewhere": lambda: link(f"{BASE}/current.new"),
         "write the site": lambda: write(f"/etc/nginx/sites-available/{APP}.conf"),
         "write a unit": lambda: write(f"/etc/systemd/system/{APP}@.service"),
         "write the log": lambda: write(f"/var/log/nginx/{APP}.access.log"),
         "connect to a Unix socket": lambda: connect(SOCKET),
         "take the place of a Unix socket": lambda: bind(f"{os.path.dirname(SOCKET)}/taken.sock"),
-        "remove a Unix socket": lambda: os.unlink(SOCKET) or "removed",
+        "remove a Unix socket": lambda: remove(SOCKET),
         "signal the app": lambda: signal_to(pid),
         "stop the app": lambda: run("systemctl", "--no-ask-password", "stop", unit),
         "stop the socket": lambda: run("systemctl", "--no-ask-password", "stop", f"{APP}.socket"),

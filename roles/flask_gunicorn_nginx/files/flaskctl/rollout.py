@@ -43,7 +43,7 @@ def unlock(app: App, holder: Json | None, force: bool, keep: int | None) -> Json
         if keep is not None and current and not app.dry and close_former(app):
             begin_anew(app, current, current in app.state().active)
             forget_former(app)
-            pruned["changed"] = True
+            pruned.update(changed=True, msg="; ".join([pruned["msg"], app.repairs[-1]]))
         if there and not app.dry:
             app.host.checkpoint("lock-release")
             erase(app.rollout_file)
