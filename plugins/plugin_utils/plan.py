@@ -81,7 +81,7 @@ def site_stays(known: Known) -> bool:
     return bool(stays)
 
 
-def moves(known: Known) -> bool:
+def changes_socket(known: Known) -> bool:
     """Tell whether the app has another socket than it is to have: it moves while it serves."""
     return bool(known["staged"].get("current") and known["staged"].get("socket", {}).get("former"))
 
@@ -89,7 +89,7 @@ def moves(known: Known) -> bool:
 def up_to_date(known: Known) -> bool:
     """Tell whether there is nothing to switch: the release serves, through the site as it is to be."""
     due = known["staged"].get("certificate") in FETCHED
-    return site_stays(known) and bool(known["staged"].get("verified")) and not due and not moves(known)
+    return site_stays(known) and bool(known["staged"].get("verified")) and not due and not changes_socket(known)
 
 
 def is_new(known: Known, goal: str) -> bool:
@@ -113,7 +113,7 @@ def turn(known: Known, goal: str, canary: bool, check: bool, migrates: bool) -> 
     new = is_new(known, goal)
     release = [*(["pre_release"] if new else []), *(["migrate"] if new and migrates and not check else [])]
     site = goal == "activate" and not site_stays(known)
-    heard = ["listen"] if goal == "activate" and moves(known) and not check else []
+    heard = ["listen"] if goal == "activate" and changes_socket(known) and not check else []
     fetched = ["certificate"] if known["staged"].get("certificate") in FETCHED else []
     # what check mode did not stage, flaskctl could not find
     there = goal == "rollback" or known["staged"].get("staged") or not check
@@ -199,7 +199,7 @@ def plan(
         canary = host in watched and new and found["staged"].get("current") is not None
         unused = bool(found["staged"].get("certificate_unused"))
         # with the releases that are too many goes the socket that the app has left
-        too_many = len(found["staged"].get("releases", [])) > keep or unused or moves(found)
+        too_many = len(found["staged"].get("releases", [])) > keep or unused or changes_socket(found)
         return {
             # for all, from the first host. Where that has the release, it was migrated for by the run that was cut
             "migrate": migrates and not own_databases and new and not stop and not check and host == active[0],
