@@ -14,7 +14,6 @@ import socket
 import ssl
 import struct
 import sys
-import urllib.parse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -157,8 +156,7 @@ def older(version: str, since: str) -> bool:
 
 def accepted(answer: Answer, place: Place) -> bool:
     """Tell whether an answer is the app's, or a way to it; to be sent to the same name by https is neither."""
-    to = urllib.parse.urlsplit(location(answer))
-    elsewhere = to.scheme == "https" and to.hostname == place.name
+    elsewhere = bool(re.match(rf"https://{re.escape(place.name)}([/:?]|$)", location(answer)))
     return 200 <= answer.status < 300 or (300 <= answer.status < 400 and not elsewhere)
 
 
@@ -170,7 +168,7 @@ def location(answer: Answer) -> str:
 def spoofed(answer: Answer, kind: str) -> str:
     """Return what the client has made nginx or the app believe, or tell. A path is the client's own to name."""
     to = location(answer)
-    if BAD in urllib.parse.urlsplit(to).netloc or re.match(r"[/\\]{2}", to):
+    if re.match(rf"([a-z]+:)?[/\\]{{2}}[^/?#]*{re.escape(BAD)}", to) or re.match(r"[/\\]{2}", to):
         return f"sent to {to}"
     rest = re.sub(rb"(?im)^location:[^\r\n]*", b"", answer.head)
     if BAD.encode() in rest.lower() or (kind != "paths" and BAD.encode() in answer.body.lower()):
