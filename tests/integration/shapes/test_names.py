@@ -94,4 +94,4 @@ def test_no_request_fools_nginx_or_the_app(mounted: Site) -> None:
     assert not [str(result) for result in results if result.wrong]
     # nor is any of them an error of the app: the watch over a canary would count it
     log = "/var/log/nginx/mounted.access.log"
-    assert not mounted.root(f"grep -E '\"upstream_status\":\"[^\"]*5[0-9][0-9]' {log}", check=False)
+    assert not mounted.root(f'grep -E \'"upstream_status":"[^"]*5[0-9][0-9]\' {log}', check=False)

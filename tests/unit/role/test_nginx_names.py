@@ -77,7 +77,9 @@ def test_without_names_each_reaches_the_app_and_who_sends_none_is_told_one() -> 
     text = site({"default_server": True})
     assert len(checks({"default_server": True})) == 1
     assert "set $flaskfleet_host localhost;" in lines(block(text, 'if ($http_host = "")'))
-    assert "set $flaskfleet_host $http_host;" in lines(text) and "proxy_set_header Host $flaskfleet_host;" in lines(text)
+    assert "set $flaskfleet_host $http_host;" in lines(text) and "proxy_set_header Host $flaskfleet_host;" in lines(
+        text
+    )
 
 
 def test_the_way_to_https_is_for_the_app_s_names_and_those_of_its_certificate() -> None:
