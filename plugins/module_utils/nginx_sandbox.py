@@ -123,7 +123,7 @@ def next_start(cat: str, path: str, content: str) -> list[str]:
 def settings(text: str) -> Iterator[str]:
     """Return what a unit says of the sandbox of its processes, `Name=value` each."""
     section = ""
-    for line in re.sub(r"\\\n", " ", text).splitlines():
+    for line in re.split(r"[\n\r]", re.sub(r"\\\n", " ", text)):  # systemd knows no other ends of lines
         line = line.strip()
         name, equals, _value = line.partition("=")
         if line.startswith("["):

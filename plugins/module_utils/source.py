@@ -13,7 +13,10 @@ from dataclasses import dataclass
 
 # a URL's user and password: pip, git and curl print them back in their errors
 _CREDENTIALS = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)(?P<user>[^\s/@:'\"]*)(?P<password>:[^\s/@'\"]*)?@")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+# what Unicode assigns to nobody: systemd drops a line that holds one
+NONCHARACTERS = "\ufdd0-\ufdef" + "".join(chr(plane << 16 | last) for plane in range(17) for last in (0xFFFE, 0xFFFF))
+# What ends a line to systemd, pip or Python, is obeyed by a terminal, or is no text: no value on one line has any.
+CONTROL = re.compile(f"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff{NONCHARACTERS}]")
 _GIT_URL = re.compile(r"(https|http|ssh|git|file)://[^\s]+")
 _REVISION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./+-]*")
 _NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
@@ -80,7 +83,7 @@ def parse(text: str) -> Source:
     """
     if not text.strip():
         raise SourceError(f"the source is empty. {FORMS}")
-    if _CONTROL.search(text):
+    if CONTROL.search(text):
         raise SourceError("the source contains a line break or another control character. " + FORMS)
     if text != text.strip():
         raise SourceError(f"{mask(text)!r} has a space at an end: remove it")

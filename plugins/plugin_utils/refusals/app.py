@@ -9,9 +9,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.flaskfleet.web.plugins.module_utils.source import SourceError, parse
+from ansible_collections.flaskfleet.web.plugins.module_utils.source import CONTROL, NONCHARACTERS, SourceError, parse
 from ansible_collections.flaskfleet.web.plugins.plugin_utils.refusals.shapes import (
-    CONTROL,
     KIB,
     MIB,
     NAME,
@@ -26,9 +25,7 @@ from ansible_collections.flaskfleet.web.plugins.plugin_utils.refusals.words impo
 from ansible_collections.flaskfleet.web.plugins.plugin_utils.spec import options
 
 # for one of these systemd drops a whole EnvironmentFile
-NONCHARACTER = re.compile(
-    f"[\ufdd0-\ufdef{''.join(chr(plane << 16 | last) for plane in range(17) for last in (0xFFFE, 0xFFFF))}]"
-)
+NONCHARACTER = re.compile(f"[{NONCHARACTERS}]")
 # Users, units, and directories of /var/lib and /srv that a Debian or Ubuntu machine has: an app of that name would take
 # them over, and removing the app would remove them.
 TAKEN_NAMES = frozenset(
@@ -86,12 +83,12 @@ def source(value: Any) -> Problems:
 
 def exclude(value: Any) -> Problems:
     """Accept patterns for file names."""
-    yield from a_list(value, a_text(r"[^\x00-\x1f\x7f]+", "a pattern for names, such as *.sqlite3"), "['*.sqlite3']")
+    yield from a_list(value, a_text(r".+", "a pattern for names, such as *.sqlite3"), "['*.sqlite3']")
 
 
 def writable(value: Any) -> Problems:
     """Accept directories inside the source, none of them within another."""
-    inside = r"(?!/)(?!.*(^|/)\.\.?(/|$))[^\x00-\x1f\x7f]*[^\x00-\x1f\x7f/]"
+    inside = r"(?!/)(?!.*(^|/)\.\.?(/|$)).*[^/]"
     a_directory = a_text(inside, "a directory by its path in the source, such as instance or var/uploads")
     problems = list(a_list(value, a_directory, "[instance]"))
     yield from problems
@@ -137,7 +134,8 @@ def requirements(value: Any) -> Problems:
 
 def index_url(value: Any) -> Problems:
     """Accept a package index that pip can read, or none."""
-    if not isinstance(value, str) or (value and not re.fullmatch(r"(https|http|file)://[^\s\x00-\x1f\x7f]+", value)):
+    form = r"(https|http|file)://\S+"
+    if not isinstance(value, str) or CONTROL.search(value) or (value and not re.fullmatch(form, value)):
         yield (
             f"is {shown(value)}. It must be a URL that starts with https://, http:// or file:// and has no space, or"
             " empty for pip's own index."

@@ -4,6 +4,9 @@
 
 from __future__ import annotations
 
+import builtins
+import keyword
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -56,6 +59,8 @@ GUNICORN_OWNED = {
     "user": "systemd sets the user",
     "wsgi_app": "set flask_gunicorn_nginx_wsgi_app",
 }
+# what gunicorn.conf.py, which is Python, would have instead of its own; a test holds them to the file
+GUNICORN_USES = frozenset("gevent importlib inspect io mmap os psycogreen signal socket sys tempfile time".split())
 GUNICORN_NUMBERS = ("workers", "threads", "worker_connections", "timeout", "graceful_timeout", "keepalive")
 
 
@@ -67,7 +72,7 @@ def plain(value: Any) -> bool:
         return all(plain(item) for item in value)
     if isinstance(value, str):
         return "\0" not in value
-    return value is None or isinstance(value, (bool, int, float))
+    return value is None or isinstance(value, (bool, int)) or (isinstance(value, float) and math.isfinite(value))
 
 
 def settings(value: Any) -> Problems:
@@ -79,6 +84,8 @@ def settings(value: Any) -> Problems:
         label = f"has {shown(key)},"
         if not isinstance(key, str) or not re.fullmatch(r"[a-z][a-z0-9_]*", key):
             yield f"{label} which is no setting of Gunicorn. Use the names of its configuration file, such as timeout."
+        elif keyword.iskeyword(key) or hasattr(builtins, key) or key in GUNICORN_USES:
+            yield f"{label} which is no setting of Gunicorn, and a word of its configuration file. Remove it."
         elif key in GUNICORN_OWNED:
             yield f"{label} which is the role's own: {GUNICORN_OWNED[key]}. Remove it."
         elif key in GUNICORN_HOOKS:

@@ -79,7 +79,7 @@ def server_names(value: Any) -> Problems:
 
 def public_url(value: Any) -> Problems:
     """Accept scheme, host and port, or nothing."""
-    found = re.fullmatch(r"https?://([^/:@?#\s]+)(?::(\d{1,5}))?", value) if isinstance(value, str) else None
+    found = re.fullmatch(r"https?://([^/:@?#\s]+)(?::([0-9]{1,5}))?", value) if isinstance(value, str) else None
     if value == "":
         return
     if (
@@ -133,7 +133,7 @@ def eab(value: Any) -> Problems:
 ACME = a_record(
     options("tls", "acme"),
     "{email: ops@example.com}",
-    email=a_text(r"[^@\s,]+@[^@\s,]+", "one mail address, such as ops@example.com"),
+    email=a_text(r"(?!-)[^@\s,]+@[^@\s,]+", "one mail address, such as ops@example.com"),
     directory=a_text(r"|https?://[^\s\"'\\%]+", "the URL of a directory, such as https://acme.example.com/directory"),
     ca_bundle=host_file_or_none,
     key_type=key_type,

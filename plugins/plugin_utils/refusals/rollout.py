@@ -29,7 +29,7 @@ def batches(value: Any) -> Problems:
 
 def batch(value: Any) -> Problems:
     """Accept a number of hosts or a share of them."""
-    share = re.fullmatch(r"(\d{1,3}(?:\.\d+)?)%", value) if isinstance(value, str) else None
+    share = re.fullmatch(r"([0-9]{1,3}(?:\.[0-9]+)?)%", value) if isinstance(value, str) else None
     if not ((number(value) or 0) > 0 or (share and 0 < float(share[1]) <= 100)):
         yield f'is {shown(value)}. It must be a number of hosts, 1 or more, or a share of them, "10%".'
 

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ansible_collections.flaskfleet.web.plugins.module_utils.source import CONTROL
 from ansible_collections.flaskfleet.web.plugins.plugin_utils.refusals.words import Problems, meant, shown
 from ansible_collections.flaskfleet.web.plugins.plugin_utils.spec import Options
 
@@ -15,7 +16,6 @@ KIB = 1024
 MIB = 1024 * KIB
 # an app, or a process of it: a part of the names of users, units and directories
 NAME = r"[a-z][a-z0-9-]{0,30}"
-CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 Rule = Callable[[Any], Problems]
 
 
@@ -59,16 +59,16 @@ def a_number(low: int, high: int | None, example: str) -> Rule:
 def an_amount(value: Any) -> Problems:
     """Accept a number that need not be whole."""
     text = str(value) if isinstance(value, (int, float, str)) and not isinstance(value, bool) else ""
-    if not re.fullmatch(r"\d{1,6}(\.\d+)?", text):
+    if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]+)?", text):
         yield f"is {shown(value)}. It must be a number, such as 1.5."
 
 
 def a_text(pattern: str, what: str) -> Rule:
-    """Accept a text that fully matches a pattern; `what` completes 'it must be'."""
+    """Accept a text on one line that fully matches a pattern; `what` completes 'it must be'."""
     form = re.compile(pattern)
 
     def rule(value: Any) -> Problems:
-        if not isinstance(value, str) or not form.fullmatch(value):
+        if not isinstance(value, str) or CONTROL.search(value) or not form.fullmatch(value):
             yield f"is {shown(value)}. It must be {what}."
 
     return rule

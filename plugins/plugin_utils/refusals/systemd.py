@@ -76,12 +76,31 @@ def service_settings(value: Any) -> Problems:
                 yield f"{label} whose value has {len(item)} characters: systemd would not load the unit."
 
 
+def unquoted(command: str) -> str:
+    """Return a command line with a letter for all that is quoted, as a shell and systemd read quotes."""
+    return re.sub(r"""\\.|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'""", "q", command)
+
+
 def command(value: Any) -> Problems:
-    """Accept a command line, or none."""
+    """Accept a command line, or none. systemd reads quotes and codes before it looks at the first character."""
     if not isinstance(value, str) or CONTROL.search(value) or value.rstrip().endswith("\\"):
         yield f"is {shown(value)}. It must be a command on one line, such as flask db upgrade, or empty."
-    elif re.match(r"\s*[@:+!|-]", value):
+    elif re.search(r"[\"']", unquoted(value)):
+        yield f"is {shown(value)}, and a quote in it has no end. Close it, or write it as \\' or \\\"."
+    elif re.match(r"[\s\"']*[@:+!|\\-]", value):
         yield f"is {shown(value)}. Its first character would mean something to systemd. Begin with the program's name."
+
+
+def process_command(value: Any) -> Problems:
+    """Accept one command: a lone semicolon would begin another one, outside of the sandbox for a + before it."""
+    yield from command(value)
+    if isinstance(value, str) and re.search(r"(?<!\S);(?!\S)", unquoted(value)):
+        yield (
+            f"is {shown(value)}: systemd begins another command at a semicolon. Quote it where it is an argument, or"
+            " have a shell run both: sh -c 'first; second'."
+        )
+    if isinstance(value, str) and re.match(r"[\s\"']*[^\s\"'/][^\s/]*/", value):
+        yield f"is {shown(value)}, a path from nowhere. Name a program of the virtualenv, or an absolute path."
 
 
 def processes(value: Any) -> Problems:
@@ -119,7 +138,7 @@ PROCESS = a_record(
     options("processes"),
     "{name: worker, command: celery -A app worker}",
     name=process_name,
-    command=command,
+    command=process_command,
     count=a_number(1, 100, "Set it to 1 or more."),
     schedule=schedule,
 )
@@ -148,7 +167,8 @@ def outbound(value: Any) -> Problems:
         return
     for position, item in enumerate(value, 1):
         try:
-            network = ipaddress.ip_network(item if isinstance(item, str) else "", strict=False)
+            # after a % Python takes anything for a zone
+            network = ipaddress.ip_network(item if isinstance(item, str) and "%" not in item else "", strict=False)
         except ValueError:
             yield f"item {position} is {shown(item)}, no address or network: systemd looks up no names. {example}"
             continue

@@ -114,6 +114,8 @@ def told(**options: Any) -> list[str]:
         ("migrate_command", ""),
         ("processes", [{"name": "worker", "command": "celery -A app worker", "count": 2}]),
         ("processes", [{"name": "a", "command": "x", "schedule": "*-*-* 04:00"}, {"name": "b", "command": "y"}]),
+        ("processes", [{"name": "a", "command": "sh -c 'a ; b' \\; \";\" a;b"}, {"name": "b", "command": "'/a b' c"}]),
+        ("migrate_command", "find . -exec touch {} ;"),
         ("hooks", {"pre_release": "/srv/hooks/before.yml", "post_release": "/srv/hooks/after.yml"}),
         ("hooks", {"before_batch": "/srv/hooks/out.yml", "after_batch": "/srv/hooks/in.yml"}),
         ("hooks", {}),
@@ -173,6 +175,10 @@ def test_what_can_work_is_let_through(option: str, value: Any) -> None:
         ("outbound", True, "any, none, or a list"),
         ("outbound", ["db.example.com"], "systemd looks up no names"),
         ("outbound", ["10.0.0.5\nUser=root"], "no address or network"),
+        *[
+            ("outbound", [zone], "no address or network")
+            for zone in ("fe80::1%a\nUser=root", "fe80::1%eth0", "fe80::%\n1")
+        ],
         ("outbound", [5], "no address or network"),
         ("outbound", ["10.0.0.5", "0.0.0.0/0"], "Write any instead"),
         ("writable", "instance", "must be a list"),
@@ -254,6 +260,12 @@ def test_what_can_work_is_let_through(option: str, value: Any) -> None:
         ("settings", {"worker_connection": 60}, "Did you mean worker_connections?"),
         ("settings", {"loglevel": {1: "x"}}, "not made of"),
         ("settings", {"loglevel": "a\0"}, "not made of"),
+        ("settings", {"loglevel": [float("inf")]}, "not made of"),
+        ("settings", {"some_rate": float("nan")}, "not made of"),
+        *[
+            ("settings", {word: 1}, "a word of its configuration file")
+            for word in ("import", "os", "len", "print", "is")
+        ],
         ("settings", {"workers": "3"}, "whole number, without quotes"),
         ("settings", {"workers": True}, "whole number"),
         ("settings", {"workers": 0}, "One worker"),
@@ -440,6 +452,19 @@ def test_what_can_work_is_let_through(option: str, value: Any) -> None:
         ("migrate_command", None, "command on one line"),
         ("migrate_command", "flask db upgrade \\", "command on one line"),
         ("processes", [{"name": "a", "command": "+/bin/sh -c id"}], "would mean something to systemd"),
+        *[
+            ("processes", [{"name": "a", "command": command}], "would mean something to systemd")
+            for command in ('"+/bin/sh" -c id', "'-/bin/sh'", '""!/bin/sh', "\\x2b/bin/sh", " ''@x y")
+        ],
+        *[
+            ("processes", [{"name": "a", "command": command}], "another command at a semicolon")
+            for command in ("flask a ; +/bin/sh -c id", "flask a ;", "; flask a", "sh -c 'a ; b' ; c")
+        ],
+        *[("processes", [{"name": "a", "command": command}], "has no end") for command in ("x 'y", 'x "y\\"', "don't")],
+        *[
+            ("processes", [{"name": "a", "command": command}], "a path from nowhere")
+            for command in ("../x", '"bin/x" y')
+        ],
         ("processes", [{"name": "a", "command": "x", "schedule": "daily\\"}], "OnCalendar"),
         ("processes", [{"name": "a", "command": "x", "count": 2}, {"name": "a-2", "command": "y"}], "'a-2' twice"),
         ("processes", {}, "must be a list"),

@@ -86,5 +86,5 @@ def complaints(said: str, systemd: int) -> list[Complaint]:
 
 def directive(text: str, line: int) -> str:
     """Return the name of the directive on a line of a unit file."""
-    lines = text.splitlines()
+    lines = text.split("\n")
     return lines[line - 1].partition("=")[0].strip() if 0 < line <= len(lines) else ""

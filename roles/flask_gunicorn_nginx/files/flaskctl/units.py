@@ -38,7 +38,7 @@ def service_settings(unit: str, texts: Iterable[str], systemd: int) -> Iterator[
     `unit` is app@release.service, `texts` its file and drop-ins, `systemd` the version of the one that runs.
     """
     section = ""
-    for line in re.sub(r"\\\n", " ", "\n".join(texts)).splitlines():
+    for line in re.split(r"[\n\r]", re.sub(r"\\\n", " ", "\n".join(texts))):  # systemd knows no other ends of lines
         key, equals, value = (part.strip() for part in line.partition("="))
         if line.startswith("["):
             section = line.strip()
