@@ -48,6 +48,14 @@ def sign(
         NOW + ends * DAY,
     )
     builder = builder.add_extension(x509.BasicConstraints(ca=not names, path_length=None), critical=True)
+    # strict readers (Python 3.13) ask for these
+    usage = dict.fromkeys(("content_commitment", "key_encipherment", "data_encipherment", "key_agreement"), False)
+    usage |= {"encipher_only": False, "decipher_only": False}
+    usage |= {"digital_signature": bool(names), "key_cert_sign": not names, "crl_sign": not names}
+    builder = builder.add_extension(x509.KeyUsage(**usage), critical=True)
+    builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False)
+    issuer = (by.key if by else key).public_key()
+    builder = builder.add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer), False)
     if names:
         builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(each) for each in names]), False)
     return Signed(builder.sign(by.key if by else key, hashes.SHA256()), key)

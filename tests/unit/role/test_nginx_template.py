@@ -466,3 +466,12 @@ def test_the_first_name_is_the_one_that_is_asked_for_proof() -> None:
     assert evaluate(host, {"server_names": ["a.test", "b.test"]}) == "a.test"
     assert evaluate(host, {"server_names": ["*.a.test"]}) == "www.a.test"
     assert evaluate(host, {"default_server": True}) == "localhost"
+
+
+@pytest.mark.parametrize(("settings", "off"), [({}, True), ({"gzip": "on"}, False), ({"gzip": "off"}, False)])
+def test_what_the_app_answers_is_compressed_only_where_somebody_wants_that(settings: dict[str, str], off: bool) -> None:
+    """BREACH: beside what a visitor sent, the length of a compressed answer tells the secrets in it."""
+    text = site({**NAMED_TLS, "server_settings": settings})
+    app = [part for part in re.findall(r"(?m)^    location / \{\n[\s\S]*?^    \}", text) if "proxy_pass" in part][0]
+    assert ("gzip off;" in lines(app)) == off
+    assert "gzip" not in block(text, "location ^~ /static/")
