@@ -3,7 +3,7 @@ export MOLECULE_GLOB := molecule/*/molecule.yml
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 PYTHON := PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/python
 
-.PHONY: help demo demo-down compose-demo compose-down test test-apps lint docs mutants soak bench-fleet clean
+.PHONY: help demo demo-down compose-demo compose-down test test-apps lint docs audit mutants soak bench-fleet clean
 
 help:
 	@echo "make demo         the sample app on a host in a container, http://localhost:8080/ (DEMO_PORT=8081 for another port)"
@@ -14,6 +14,7 @@ help:
 	@echo "make test-apps    half an hour: real apps (Flask's tutorial, isso, Dash ...) released twice under load; APPS=\"flaskr isso\" for some"
 	@echo "make lint         the linters alone"
 	@echo "make docs         the documentation as a site, in .cache/site; it fails on a link that leads nowhere"
+	@echo "make audit        half an hour: sslyze, testssl.sh, nmap, wapiti and others, against hosts with the role's defaults; see docs/security.md"
 	@echo "make mutants      minutes: each small change of flaskctl's decisions, and whether a unit test minds"
 	@echo "make soak         hours: a hundred releases under a million requests, then every fault; see docs/reliability.md"
 	@echo "make bench-fleet  an hour: 30 hosts over SSH, this role and a plain playbook side by side; see docs/performance.md"
@@ -50,6 +51,10 @@ lint:
 docs:
 	@tools/bootstrap
 	@$(PYTHON) -m tools.docs
+
+audit:
+	@tools/bootstrap --engine
+	@$(PYTHON) -m tools.audit $(if $(KEEP),--keep) $(ONLY)
 
 mutants:
 	@tools/bootstrap

@@ -21,6 +21,7 @@ from itertools import groupby
 from pathlib import Path
 
 from tools import compose, environments, hosts, images, sanity, scenarios
+from tools.audit import files as audited
 from tools.environments import Environment
 from tools.evidence import Counts, read_junit, why_failed
 from tools.run import CACHE, LOGS, ROOT, Problem, logged, main, seconds, short
@@ -100,6 +101,9 @@ def lint(environments_: Sequence[Environment]) -> Result:
         ("ruff", first, [program(first, "ruff"), "check", "."]),
         ("mypy", first, [program(first, "mypy"), "."]),
         ("yamllint", first, [program(first, "yamllint"), "--strict", "."]),
+        ("bandit", first, [program(first, "bandit"), "--quiet", *audited.BANDIT]),
+        ("zizmor", first, [program(first, "zizmor"), *audited.ZIZMOR]),
+        ("gixy", first, [program(first, "python"), "-m", "tools.audit.sites"]),
     ]
     return all_of("lint", commands)
 

@@ -15,7 +15,7 @@ BOOT_TIMEOUT = 60.0
 CONTROL_NODE_CA = "/etc/ssl/control-node.crt"
 CAPABILITIES = ("SYS_ADMIN", "NET_ADMIN", "SYS_PTRACE")
 SECURITY_OPTIONS = ("seccomp=unconfined", "apparmor=unconfined")
-TMPFS = ("/run", "/tmp")
+TMPFS = ("/run", "/tmp")  # nosec B108: of a container
 # the container's own control groups, writable for systemd; mounts shared, so that a unit's namespace gets later ones
 COMMAND = ("/bin/sh", "-c", "mount -o remount,rw /sys/fs/cgroup && mount --make-rshared / && exec /lib/systemd/systemd")
 

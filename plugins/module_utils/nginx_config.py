@@ -129,7 +129,7 @@ class Server(NamedTuple):
 
 
 PORT = re.compile(r"(?:(?P<address>\[[^]]+\]|[^:\[\]]+):)?(?P<first>\d+)(?:-(?P<last>\d+))?")
-ANY = {"": "*", "*": "*", "0.0.0.0": "*", "localhost": "127.0.0.1"}
+ANY = {"": "*", "*": "*", "0.0.0.0": "*", "localhost": "127.0.0.1"}  # nosec B104: read, not bound
 
 
 def at(address: str) -> str:

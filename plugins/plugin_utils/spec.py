@@ -24,7 +24,8 @@ Options = Mapping[str, Mapping[str, Any]]
 @functools.cache
 def entry_points() -> dict[str, dict[str, Any]]:
     """Return what the role can be called for."""
-    found: dict[str, dict[str, Any]] = yaml.load(PATH.read_text(encoding="utf-8"), LOADER)["argument_specs"]
+    text = PATH.read_text(encoding="utf-8")
+    found: dict[str, dict[str, Any]] = yaml.load(text, LOADER)["argument_specs"]  # nosec B506: either is a safe loader
     return found
 
 

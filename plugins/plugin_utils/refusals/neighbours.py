@@ -10,7 +10,7 @@ from typing import Any
 from ansible_collections.flaskfleet.web.plugins.plugin_utils.refusals.words import Problems
 from ansible_collections.flaskfleet.web.plugins.plugin_utils.spec import PREFIX
 
-ANY = ("0.0.0.0", "::")
+ANY = ("0.0.0.0", "::")  # nosec B104: read, not bound
 NGINX = "nginx.service"
 RENAMED = ' Where {name} is the new name of {other}: docs/operations.md, "Another name".'
 

@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 import pytest
+from ansible_collections.flaskfleet.web.plugins.module_utils import nginx_config
 
 from tests.rendering import DEBIAN_12, SCENARIOS, TLS, evaluate, render
 
@@ -475,3 +476,13 @@ def test_what_the_app_answers_is_compressed_only_where_somebody_wants_that(setti
     app = [part for part in re.findall(r"(?m)^    location / \{\n[\s\S]*?^    \}", text) if "proxy_pass" in part][0]
     assert ("gzip off;" in lines(app)) == off
     assert "gzip" not in block(text, "location ^~ /static/")
+
+
+def test_whatever_is_answered_over_https_says_that_it_always_is() -> None:
+    """A location with a header of its own has none of those around it: HSTS is in each of them."""
+    secure = servers(site({**NAMED_TLS, "url_prefix": "/api"}))[-1]
+    found = list(nginx_config.directives(secure))
+    own = [each for each in found if each.name == "add_header"]
+    places = {each.context for each in own}
+    assert len(places) > 3
+    assert places == {each.context for each in own if each.args[0] == "Strict-Transport-Security"}

@@ -273,7 +273,7 @@ WALLS = (
         about(NONE, r"(/(?:var/)?tmp/[^\s'\":]*(?:\.sock|\.s\.PGSQL\.\d+)\b)")
         + r"|(/tmp/\S*(?:\.sock|\.s\.PGSQL\.\d+))\b.{0,60}No such file",
         made_by("PrivateTmp"),
-        "/tmp and /var/tmp are the app's own, without what others have there",
+        "/tmp and /var/tmp are the app's own, without what others have there",  # nosec B108: words
         "the app sees what others leave in /tmp",
         {"PrivateTmp": "false"},
     ),
