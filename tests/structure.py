@@ -159,7 +159,7 @@ def given_to_others(settings: Any, values: Mapping[str, Any]) -> Iterator[tuple[
 
 def structure(values: Mapping[str, Any]) -> dict[str, Counter[str]]:
     """The structure of all that is made of these values, file by file; an error for one that cannot be read."""
-    texts = [f"'{name}': lookup('ansible.builtin.template', '{name}.j2')" for name in FILES]
+    texts = [f"'{name}': lookup('flaskfleet.web.template', '{name}.j2')" for name in FILES]
     internal = "'release': __flask_gunicorn_nginx_release, 'app': __flask_gunicorn_nginx_app"
     made = evaluate("{" + ", ".join(texts) + f", {internal}}}", dict(values))
     found = [("site", nginx(made["app.nginx.conf"], values.get("server_settings", {})))]
