@@ -24,7 +24,12 @@ LOCK_FILE = ROOT / "tools" / "docs-requirements.txt"
 PAGES, SITE = CACHE / "docs", CACHE / "site"
 SPEC = ROOT / "roles" / "flask_gunicorn_nginx" / "meta" / "argument_specs.yml"
 # pages that stand at the top of the repository, by their name in the site
-TOP = {"README.md": "index.md", "CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md"}
+TOP = {
+    "README.md": "index.md",
+    "CHANGELOG.md": "changelog.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "SECURITY.md": "security-policy.md",
+}
 MADE = "Made of {source} by tools/docs.py.\n"
 # a link of Markdown to a file of this repository
 LINK = re.compile(r"\[([^\]]*)\]\((?!https?:|#)([^)#\s]+)(#[^)\s]*)?\)")
