@@ -75,7 +75,7 @@ def verify(app: App, file: IO[bytes], name: str, signature: str) -> str:
     if done.rc or not who:
         raise Refused(
             f"{name} was not signed, as it is, by anybody named in {app.signers_file}",
-            f"{done.out}{done.err}".strip(),
+            "\n".join(f"{done.out}{done.err}".strip().splitlines()[-1:]),  # the same of each version of ssh-keygen
             "sign it with a key of that list, or add the signer to `allowed_signers` of flask_gunicorn_nginx_signing",
         )
     return who
