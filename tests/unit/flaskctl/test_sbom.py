@@ -17,8 +17,9 @@ from tests.unit.flaskctl.given import archive, config
 Stage = Callable[..., str]
 METADATA = {
     "flask-3.1.3.dist-info": "Name: Flask\nVersion: 3.1.3\nLicense-Expression: BSD-3-Clause\n"
-    'Requires-Dist: werkzeug>=3.1\nRequires-Dist: importlib-metadata>=3.6; python_version < "3.10"\n'
-    'Requires-Dist: asgiref>=3.2; extra == "async"\nRequires-Dist: nothere\n',
+    'Requires-Dist: werkzeug>=3.1\nRequires-Dist: importlib-metadata>=3.6; python_version < "3.12"\n'
+    'Requires-Dist: asgiref>=3.2; extra == "async"\nRequires-Dist: nothere\n'
+    'Requires-Dist: local; python_version < "3.10"\n',
     "Werkzeug-3.1.9.dist-info": "Name: Werkzeug\nVersion: 3.1.9\nClassifier: License :: OSI Approved :: BSD License\n",
     "importlib_metadata-8.7.1.dist-info": "Name: importlib_metadata\nVersion: 8.7.1\nLicense: Apache-2.0\n",
     "asgiref-3.8.dist-info": f"Name: asgiref\nVersion: 3.8\nLicense: {'long ' * 40}\n",
@@ -40,7 +41,7 @@ def released(host: FakeHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     def run(argv: Any, **kwargs: Any) -> Any:
         done = real(argv, **kwargs)
         if list(argv[1:3]) == ["-m", "venv"]:
-            Path(argv[3], "pyvenv.cfg").write_text("home = /usr/bin\nversion = 3.9.2\n")
+            Path(argv[3], "pyvenv.cfg").write_text("home = /usr/bin\nversion = 3.11.2\n")
             for name, text in METADATA.items():
                 info = Path(argv[3]) / "lib/python3.11/site-packages" / name
                 info.mkdir(parents=True)
