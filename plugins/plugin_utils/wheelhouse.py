@@ -119,7 +119,8 @@ class Job:
         )
         if self.key != facts["key"]:
             raise Unfit(f"A host asks for the wheels of {facts['key']}, and this source has {self.key}: run again.")
-        same = {**facts, "index": self.config.index_url, "build": self.build_requirements()}
+        build = [self.build_requirements(), self.config.build_set, self.config.build_requirements]
+        same = {**facts, "index": self.config.index_url, "build": build}
         self.name = f"{self.key}-{hashlib.sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()[:12]}"
 
     def make(self, path: Path) -> None:
@@ -135,9 +136,7 @@ class Job:
                 self.download(
                     self.home / "wheels", ["--no-deps", "--require-hashes", "-r", str(self.work / "server.txt")]
                 )
-        build = self.build_requirements()
-        if build:
-            self.download(self.home / "build", ["--", *build])
+        self.fetch_tools()
         for stray in (self.home / "wheels").iterdir():
             if stray.suffix != ".whl":  # the source's own projects: the host has them, and builds them
                 stray.unlink()
@@ -148,6 +147,19 @@ class Job:
         (self.home / "requirements.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
         (self.home / "key").write_text(f"{self.key}\n", encoding="utf-8")
         write_tar(self.home, path)
+
+    def fetch_tools(self) -> None:
+        """Fetch what the host builds the source with, by hash where that is locked there too."""
+        wanted, own = self.build_requirements(), self.config.build_requirements
+        if not wanted:
+            return
+        if not own and not self.source.hashed:
+            self.download(self.home / "build", ["--", *wanted])
+            return
+        names = [str(room("requirements").requirement_name(each)) for each in wanted]
+        text = (self.tree / own).read_text("utf-8") if own else room("backends").chosen(self.config.build_set, names)[0]
+        (self.work / "tools.txt").write_text(text, encoding="utf-8")
+        self.download(self.home / "build", ["--no-deps", "--require-hashes", "-r", str(self.work / "tools.txt")])
 
     def build_requirements(self) -> list[str]:
         """Return what pip needs on the host to build the source itself, and the projects in it."""

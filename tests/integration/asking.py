@@ -105,14 +105,14 @@ class Site:
         """Return the release that the link names; the first test holds it against flaskctl and the answer."""
         return self.root(f"basename $(readlink /srv/{self.app}/current)")
 
-    def put_archive(self, path: str, files: Mapping[str, str]) -> None:
+    def put_archive(self, path: str, files: Mapping[str, str | bytes]) -> None:
         """Put a .tar.gz of small files on the host, as a person on call would copy one there."""
         packed = io.BytesIO()
         with tarfile.open(fileobj=packed, mode="w:gz") as archive:
             for name, text in files.items():
-                member = tarfile.TarInfo(name)
-                member.size = len(text.encode())
-                archive.addfile(member, io.BytesIO(text.encode()))
+                member, content = tarfile.TarInfo(name), text if isinstance(text, bytes) else text.encode()
+                member.size = len(content)
+                archive.addfile(member, io.BytesIO(content))
         self.root(f"echo {base64.b64encode(packed.getvalue()).decode()} | base64 -d > {shlex.quote(path)}")
 
     def python(self, script: str, *arguments: str) -> str:

@@ -14,6 +14,7 @@ from ansible_collections.flaskfleet.web.plugins.plugin_utils.refusals.shapes imp
     KIB,
     MIB,
     NAME,
+    a_bool,
     a_dict,
     a_list,
     a_record,
@@ -132,6 +133,12 @@ def requirements(value: Any) -> Problems:
     yield from relative_path(value, "requirements.txt")
 
 
+def build_requirements(value: Any) -> Problems:
+    """Accept a path inside the source, or none."""
+    if value != "":
+        yield from relative_path(value, "build-requirements.txt")
+
+
 def index_url(value: Any) -> Problems:
     """Accept a package index that pip can read, or none."""
     form = r"(https|http|file)://\S+"
@@ -172,6 +179,8 @@ pip = a_record(
     "{index_url: https://pypi.example.com/simple}",
     index_url=index_url,
     ca_bundle=absolute_or_empty,
+    only_binary=a_bool,
+    build_requirements=build_requirements,
 )
 
 

@@ -55,9 +55,12 @@ class FakeHost(Host):
         self.broken: dict[str, str] = {}
         self.die_at = ""
         self.pip_fails = ""
-        self.frozen = ""  # what pip freeze says
         self.contradictions: list[str] = []  # what pip check finds, this time and the next
         self.accounts: dict[str, Any] = {}
+        self.nameless = {os.getuid()}
+        self.namespaces = True  # whether this host gives a unit any
+        self.builds: list[dict[str, list[str]]] = []  # the settings of each unit in which something was built
+        self.on_build: Callable[[Path], None] | None = None  # what pip does beside: it is given the tree
         self.mounts: list[str] = []
         self.slow = False  # takes long to stop
         self.bad_units: set[str] = set()  # with a setting that systemd refuses
@@ -131,6 +134,9 @@ class FakeHost(Host):
             return self.make_venv(Path(argv[3]))
         if argv[0] == "python3" or argv[0].endswith("/bin/python"):
             return self.run_python(argv)
+        if argv[:4] == ["python3", "-I", "-m", "compileall"]:
+            self.compile(*argv[6:9:2], *argv[9:])
+            return done(0)
         return done(127, "", f"{argv[0]} is not installed")
 
     def run_journalctl(self, argv: Sequence[str]) -> Any:
@@ -171,6 +177,8 @@ class FakeHost(Host):
     def run_systemd_run(self, argv: Sequence[str]) -> Any:
         """Start a transient service: one that is broken fails as it would by `systemctl start`."""
         name = next(word for word in argv if word.startswith("--unit=")).partition("=")[2]
+        if name == "hello.build.service":
+            return self.build(argv)
         how = next((how for release, how in self.broken.items() if release in name), "")
         if how == "systemd-run":
             return flaskctl.Done(1, "", "Unknown assignment: X=y")
@@ -183,6 +191,8 @@ class FakeHost(Host):
     def make_venv(self, venv: Path) -> Any:
         (venv / "bin").mkdir()
         (venv / "bin" / "python").write_text("")
+        (venv / "bin" / "python").chmod(0o755)
+        (venv / "pyvenv.cfg").write_text("home = /usr/bin\nversion = 3.11.2\n")
         (venv / "bin" / "flask").write_text("")
         (venv / "bin" / "flask").chmod(0o755)
         packages = venv / "lib" / "python3.11" / "site-packages"
@@ -190,6 +200,30 @@ class FakeHost(Host):
         for name, version in self.installed.items():
             (packages / f"{name}-{version}.dist-info").mkdir()
         return flaskctl.Done(0)
+
+    def build(self, argv: Sequence[str]) -> Any:
+        """Run what is to run in the sandbox of a build; there the tree is called by the name of its place."""
+        cut = list(argv).index("--")
+        settings: dict[str, list[str]] = {}
+        for word in argv[1:cut]:
+            if word.startswith("--property="):
+                _, key, value = word.split("=", 2)
+                settings.setdefault(key, []).append(value)
+        self.builds.append(settings)
+        if not self.namespaces and "TemporaryFileSystem" in settings:
+            return flaskctl.Done(226)
+        words = list(argv[cut + 2 :])
+        if words == ["true"]:
+            return flaskctl.Done(0)
+        tree, _, place = settings.get("BindPaths", [":"])[0].partition(":")
+        words = [re.sub(rf"\A{re.escape(place)}(?=/|\Z)", tree, word) if place else word for word in words]
+        lines = Path(settings["EnvironmentFile"][0]).read_text().splitlines()
+        environment = dict(line.split("=", 1) for line in lines)
+        environment = {key: json.loads(value) for key, value in environment.items()}
+        done = self.run(words, env=environment, cwd=Path(settings["WorkingDirectory"][0]))
+        if self.on_build:
+            self.on_build(Path(tree or words[0]))
+        return done
 
     def run_python(self, argv: Sequence[str]) -> Any:
         if "CS_GNU_LIBC_VERSION" in argv[-1]:
@@ -200,14 +234,10 @@ class FakeHost(Host):
             return flaskctl.Done(0, "3.11\n")
         if "importlib.metadata" in argv[3]:
             return flaskctl.Done(0, "hellopkg\n")
-        if "compileall" in argv:
-            self.compile(*argv[6:9:2], *argv[9:])
         if "pip" in argv and self.pip_fails and "install" in argv:
             return flaskctl.Done(1, "", self.pip_fails)
         if argv[4:] == ["check"] and self.contradictions:
             return flaskctl.Done(1, self.contradictions.pop(0))
-        if argv[4:5] == ["freeze"]:
-            return flaskctl.Done(0, self.frozen)
         if "--target" in argv:
             (Path(argv[argv.index("--target") + 1]) / "hellopkg").mkdir(parents=True)
         return flaskctl.Done(0)
@@ -357,6 +387,9 @@ class FakeHost(Host):
 
     def environment(self) -> Mapping[str, str]:
         return self.environ
+
+    def python_program(self, python: str) -> str:
+        return "/usr/bin/python3.11"
 
     def free_bytes(self, path: Path) -> int:
         return self.free

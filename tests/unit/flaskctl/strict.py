@@ -13,7 +13,7 @@ ID = r"[0-9a-f]{12}"
 UNIT = re.compile(
     r"nginx\.service|certbot\.(?:service|timer)|[a-z][a-z0-9-]{0,30}\.certificate\.(?:service|timer)|(?P<app>[a-z][a-z0-9-]{0,30})(?:"
     rf"(?:\.unix)?\.socket|\.service|@{ID}\.service|\.[a-z][a-z0-9-]*@{ID}\.(?:service|timer)"
-    rf"|\.(?:try|twin)-{ID}\.service|-run-\d+(?:\.service)?)\Z"
+    rf"|\.(?:try|twin)-{ID}\.service|\.build\.service|-run-\d+(?:\.service)?)\Z"
 )
 PATTERN = re.compile(r"[a-z][a-z0-9-]*(?:@\*\.service|\.\*@\*|\.(?:try|twin)-\*\.service|-run-\*\.service)\Z")
 RESET_PATTERN = re.compile(r"[a-z][a-z0-9-]*(?:\.|@)\*\Z")
@@ -49,7 +49,11 @@ SERVICE_PROPERTIES = {
         "RuntimeDirectoryPreserve",
     ),
     *("Slice", "SocketBindAllow", "SocketBindDeny", "StateDirectory", "StateDirectoryMode", "SyslogIdentifier"),
-    *("TasksMax", "TemporaryFileSystem"),
+    *("TemporaryFileSystem", "DynamicUser", "DevicePolicy", "InaccessiblePaths", "KeyringMode", "LimitCORE"),
+    *("LockPersonality", "PrivateDevices", "PrivateNetwork", "ProtectClock", "ProtectControlGroups", "ProtectHome"),
+    *("ProtectHostname", "ProtectKernelLogs", "ProtectKernelModules", "ProtectKernelTunables", "RestrictRealtime"),
+    *("RestrictAddressFamilies", "RestrictNamespaces", "RestrictSUIDSGID", "RuntimeMaxSec", "SystemCallFilter"),
+    *("SystemCallArchitectures", "SystemCallErrorNumber", "TasksMax"),
     *("TimeoutStartSec", "TimeoutStopSec", "Type", "UMask", "User", "WatchdogSec", "WorkingDirectory"),
 }
 JOURNALCTL = (
@@ -71,10 +75,14 @@ CERTBOT = (
     r"| --manual --preferred-challenges dns --manual-auth-hook \S+ --manual-cleanup-hook \S+)(?: --domain \S+)+",
 )
 SSH_KEYGEN = (r"-Y find-principals -s /\S+ -f /\S+", r"-Y verify -I \S+ -n flaskfleet -s /\S+ -f /\S+")
+WHEELS = r"(?: --only-binary :all:)?"
 PIP = (
-    *(r"install(?: --require-hashes)?(?: --no-deps)? -r \S+", r"install \S+", r"uninstall -y(?: \S+)*", r"check"),
-    r"install --no-deps --target \S+ \S+",
-    *(r"freeze --all", r"install -c \S+(?: [][\w.-]+)+"),
+    *(rf"install{WHEELS} -r \S+", rf"install{WHEELS} \S+", r"uninstall -y(?: \S+)*", r"check"),
+    rf"install --require-hashes --no-build-isolation(?: --use-pep517)?{WHEELS}(?: --no-deps)? -r \S+",
+    rf"install --require-hashes(?: --no-deps)?{WHEELS} -r \S+",
+    r"install --target \S+ --require-hashes --no-deps --only-binary :all: -r \S+",
+    r"install --no-deps --target \S+(?: --no-build-isolation --use-pep517)? \S+",
+    rf"install{WHEELS} -c \S+(?: [][\w.-]+)+",
 )
 
 
@@ -159,7 +167,18 @@ def python(argv: Sequence[str], systemd: int) -> None:
     if list(argv[2:4]) == ["-m", "pip"]:
         if not any(re.fullmatch(form, " ".join(argv[4:])) for form in PIP):
             refuse(argv, "no such option of pip")
-    elif list(argv[2:5]) != ["-m", "compileall", "-q"] or [argv[5], argv[7]] != ["-s", "-p"] or len(argv) < 10:
+    else:
+        refuse(argv, "the Python of a virtualenv runs pip, and nothing else")
+
+
+def host_python(argv: Sequence[str], systemd: int) -> None:
+    """The host's own Python compiles, and tells what it is."""
+    if list(argv[1:3]) != ["-I", "-c"]:
+        compileall(argv, systemd)
+
+
+def compileall(argv: Sequence[str], systemd: int) -> None:
+    if list(argv[1:5]) != ["-I", "-m", "compileall", "-q"] or [argv[5], argv[7]] != ["-s", "-p"] or len(argv) < 10:
         refuse(argv, "no such option of compileall")
 
 
@@ -195,7 +214,7 @@ CHECKS: Mapping[str, Callable[[Sequence[str], int], None]] = {
     "journalctl": journalctl,
     "systemd-run": systemd_run,
     "python": python,
-    "python3": python,
+    "python3": host_python,
     "venv": exactly(r"\S+", "-m", "venv", r"/\S+"),
     "systemd-analyze": systemd_analyze,
     "userdel": exactly("userdel", "[a-z][a-z0-9-]*"),

@@ -16,14 +16,14 @@ from tests.unit.flaskctl.given import PROCESSES, archive, config
 
 Stage = Callable[..., str]
 TRIED = {"gunicorn_conf": "FLASKFLEET_TRY\n", "service": "[Service]\nExecStart=/x/%i/python -m gunicorn\n"}
-OWN_TIME = ("manifest.json", "hello.jsonl", "hello.lock", "hello.build.lock", ".complete")
+OWN_TIME = ("manifest.json", "hello.jsonl", "hello.lock", ".complete")
 
 
 def tree(host: FakeHost) -> set[str]:
     """Return the names of all that stands on the host: files that tell the time by name only."""
     return {
         name if os.path.basename(name) in OWN_TIME else f"{name} {what}" for name, what in snapshot(host.root).items()
-    } - {"run/flaskctl/hello.build.lock"}
+    }
 
 
 @pytest.mark.parametrize("step", flaskctl.STAGE_CHECKPOINTS)

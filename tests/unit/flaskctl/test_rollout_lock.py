@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.unit.flaskctl.fake_host import FakeHost, base, call, flaskctl, killed
-from tests.unit.flaskctl.given import archive, config
+from tests.unit.flaskctl.given import config
 
 Stage = Callable[..., str]
 Json = dict[str, Any]
@@ -164,19 +164,12 @@ def test_a_stranger_cannot_open_a_lock(tmp_path: Path) -> None:
         assert [where.stat().st_mode & 0o777 for where in (path.parent, path)] == [0o700, 0o600]
 
 
-@pytest.mark.parametrize(("lock", "command"), [("build_lock_file", "stage"), ("record_lock_file", "remove")])
-def test_no_lock_is_waited_for_without_an_end(
-    host: FakeHost, stage: Stage, tmp_path: Path, lock: str, command: str
-) -> None:
+def test_no_lock_is_waited_for_without_an_end(host: FakeHost, stage: Stage) -> None:
     app = flaskctl.App(host, "hello")
     stage("v1")
     began = host.clock
-    with flaskctl.open_lock(getattr(app, lock)) as file:
+    with flaskctl.open_lock(app.record_lock_file) as file:
         assert flaskctl.try_lock(file)
-        if command == "stage":
-            path = archive(tmp_path / "x.tar.gz", {"app.py": "x", "requirements.txt": "flask==3.0.0\n"})
-            refused = call(host, "hello", "stage", str(path), "--config", "-", stdin=config())
-        else:
-            refused = call(host, "hello", "remove")
+        refused = call(host, "hello", "remove")
     assert refused.rc == 75 and "wait for it to end, then run this again" in refused.err, refused
     assert 59 < host.clock - began < 700

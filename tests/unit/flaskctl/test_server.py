@@ -142,9 +142,9 @@ def test_a_build_has_a_place_of_its_own_for_what_it_makes_and_runs(host: FakeHos
     """/tmp may be mounted noexec."""
     stage("v1")
     places = {environment["TMPDIR"] for environment in host.environments if environment}
-    releases = base(host) / "releases"
-    assert places and {Path(place).parent for place in places} == {releases}
-    assert not [*releases.glob(".*")], "and nothing stays of it"
+    venvs = base(host) / "venvs"
+    assert places and {Path(place).parents[1] for place in places} == {venvs}
+    assert not [*venvs.glob(".*")], "and nothing stays of it"
 
 
 def test_another_python_is_another_release_and_may_be_run_where_it_stands(host: FakeHost, stage: Stage) -> None:

@@ -54,7 +54,8 @@ def test_a_host_without_the_wheels_asks_for_them_once_and_installs_from_them_alo
     assert send("v1", "--wheels", str(path)).json["staged"]
     home = base(host) / "wheels" / needed(asked)
     installs = [argv for argv in host.calls if "install" in argv]
-    assert installs[0][-5:] == ["install", "--require-hashes", "--no-deps", "-r", str(home / "requirements.txt")]
+    words = ["install", "--require-hashes", "--no-deps", "--only-binary", ":all:", "-r"]
+    assert installs[0][-7:] == [*words, str(home / "requirements.txt")]
     told = [environment for argv, environment in zip(host.calls, host.environments, strict=True) if "pip" in argv[:4]]
     assert told and all(each["PIP_NO_INDEX"] == "1" and str(home) in each["PIP_FIND_LINKS"] for each in told)
     assert not any("requirements.txt" in argv for argv in installs), "the host resolves nothing"

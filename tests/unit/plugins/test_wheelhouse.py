@@ -136,7 +136,7 @@ class Pip:
         self.locks += [(job.tree / "requirements.txt").read_text()] if "requirements.txt" in words else []
         if lacking:
             return 1, f"ERROR: No matching distribution found for {lacking[0]}==1 (from hello)"
-        for name in ["setuptools-1-py3-none-any.whl"] if "setuptools" in words else self.wheels:
+        for name in ["setuptools-1-py3-none-any.whl"] if dest.name == "build" else self.wheels:
             (dest / name).write_text(name)
         return 0, ""
 
@@ -153,7 +153,10 @@ def fetch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fetch:
     def fetched(pip: Pip, files: dict[str, str], **changes: Any) -> Any:
         monkeypatch.setattr(wheelhouse.Job, "pip", lambda *words, **more: pip(*words, **more))
         path = archive(tmp_path / "app.tar.gz", {"app.py": "", **files})
-        config = {"server_requirements": "gunicorn==23.0.0 --hash=sha256:1\n"}
+        config = {
+            "server_requirements": "gunicorn==23.0.0 --hash=sha256:1\n",
+            "build_set": "setuptools==1 --hash=sha256:2\n",
+        }
         key = changes.pop("key", None) or key_of(str(path), config, tmp_path)
         return wheelhouse.wheels_for(str(path), config, {**HOST, **changes, "key": key}, "web7")
 
@@ -241,6 +244,8 @@ def test_a_project_brings_what_builds_it(fetch: Fetch) -> None:
     pip = Pip(["flask-3.0.3-py3-none-any.whl"], {})
     held = members(fetch(pip, {**LOCK, "setup.py": "", "pyproject.toml": ""}).path)
     assert "build/setuptools-1-py3-none-any.whl" in held
+    assert pip.calls[-1][-4:-1] == ["--no-deps", "--require-hashes", "-r"], "all is locked, so this is too"
+    fetch(pip, {"requirements.txt": "flask\n", "setup.py": ""})
     assert pip.calls[-1][-3:] == ["--", "setuptools", "wheel"]
 
 

@@ -50,7 +50,7 @@ def build(
         app.host.checkpoint("build")
         os.symlink(f"../../venvs/{key}", work / "venv")
         if source.project:
-            install_site(app, work, key, config, sound_copy(app, sha256, config))
+            install_site(app, work, key, config, source, sound_copy(app, sha256, config))
         write_configuration(work, config)
         app.host.checkpoint("manifest")
         noted = {name: config.notes.get(name, "") for name in ("by", "from", "revision")}
@@ -68,7 +68,7 @@ def build(
         if old or in_use:
             mend_in_place(app, release, work, final, config, in_use)
         else:
-            compile_code(app, work, final)
+            compile_code(app, work, final, config.python)
             app.host.sync()
             app.host.checkpoint("publish")
             erase(final)  # a directory without a manifest is no release
@@ -114,7 +114,7 @@ def mend_in_place(app: App, release: str, work: Path, final: Path, config: Confi
         write(work / "refused.json", refused)
     points = mount_points_of(app, release, config)
     mirror(work, final, lambda name: in_use or lies_on(name, points))
-    compile_code(app, final, final)
+    compile_code(app, final, final, config.python)
 
 
 def write_units(app: App, release: str, config: Config) -> None:
@@ -179,8 +179,10 @@ def check_directives(app: App, release: str, config: Config) -> None:
         )
 
 
-def compile_code(app: App, home: Path, final: Path) -> None:
-    """Make byte code, with the final path in it. What does not compile, the gate refuses if the app imports it."""
+def compile_code(app: App, home: Path, final: Path, python: str) -> None:
+    """Make byte code, with the final path in it. What does not compile, the gate refuses if the app imports it.
+
+    By the Python that the virtualenv is made of, and not by the virtualenv's: that runs what packages have put there.
+    """
     trees = [str(home / name) for name in ("app", "site") if (home / name).is_dir()]
-    python = str(home / "venv" / "bin" / "python")
     app.host.run([python, "-I", "-m", "compileall", "-q", "-s", str(home), "-p", str(final), *trees])

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO
@@ -126,13 +127,46 @@ def sync_directory(path: Path) -> None:
 def erase(path: Path) -> bool:
     """Remove a file, a link or a tree; True if there was one."""
     if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
+        if shallow(path):
+            shutil.rmtree(path)
+        else:
+            erase_deep(path)
         return True
     try:
         path.unlink()
     except FileNotFoundError:
         return False
     return True
+
+
+MAX_NESTED = 200  # directories in one another that rmtree is given: it calls itself, and has each of them open
+
+
+def shallow(tree: Path) -> bool:
+    """Tell whether a tree has no more directories in one another than that; no path gets longer than a kernel takes."""
+    level = [str(tree)]
+    for _ in range(MAX_NESTED):
+        level = [entry.path for place in level for entry in os.scandir(place) if entry.is_dir(follow_symlinks=False)]
+        if not level:
+            return True
+    return False
+
+
+def erase_deep(tree: Path) -> None:
+    """Remove a tree however deep its directories lie in one another: each is taken out before it is looked into."""
+    with tempfile.TemporaryDirectory(prefix=".erase-", dir=tree.parent) as place:
+        left, number = [os.path.join(place, "0")], 0
+        os.rename(tree, left[0])
+        while left:
+            here = left.pop()
+            for entry in list(os.scandir(here)):
+                if entry.is_dir(follow_symlinks=False):
+                    number += 1
+                    left.append(os.path.join(place, str(number)))
+                    os.rename(entry.path, left[-1])
+                else:
+                    os.unlink(entry.path)
+            os.rmdir(here)
 
 
 def read_text(path: Path) -> str | None:

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -98,6 +98,7 @@ class Host:
     """This machine. Tests put another one in its place: `root` moves all files, `run` is every process it starts."""
 
     root = Path("/")
+    nameless: Collection[int] = range(61184, 65520)  # those that systemd makes for a unit (DynamicUser=)
 
     def path(self, absolute: str) -> Path:
         return self.root / absolute.lstrip("/")
@@ -219,6 +220,12 @@ class Host:
             *homes, program = self.ask_python(python, told).splitlines()
             homes.append(os.path.dirname(program))
         return sorted({os.path.realpath(home) for home in homes})
+
+    def python_program(self, python: str) -> str:
+        """Return the program that a virtualenv of an interpreter has links to, links followed."""
+        if runs_here(python):
+            return os.path.realpath(sys.executable)
+        return os.path.realpath(self.ask_python(python, "sys._base_executable"))
 
     def ask_python(self, python: str, expression: str) -> str:
         done = self.run([python, "-I", "-c", f"import sys; print({expression})"])

@@ -64,7 +64,7 @@ class Layout:
         self.settings_file = at(f"{SETTINGS}/{name}.json")
         self.signers_file = at(f"{SETTINGS}/{name}.signers")  # whose archives it takes; anybody's without that file
         self.audit_file = at(f"/var/log/flaskctl/{name}.jsonl")
-        self.lock_file, self.build_lock_file = at(f"/run/flaskctl/{name}.lock"), at(f"/run/flaskctl/{name}.build.lock")
+        self.lock_file = at(f"/run/flaskctl/{name}.lock")
         self.record_file, self.record_lock_file = at(RECORD), at(RECORD_LOCK)
         self.units_dir, self.passing_units_dir = at(UNITS), at(PASSING_UNITS)
         self.nginx_logs_dir = at("/var/log/nginx")
@@ -81,6 +81,7 @@ class Layout:
         # one of the two stands, and both while an app moves from a port to a Unix socket or back
         self.port_unit, self.unix_unit = f"{name}.socket", f"{name}.unix.socket"
         self.service = f"{name}.service"  # what starts at boot
+        self.build_unit = f"{name}.build.service"  # one at a time: whoever builds has the app's lock
 
     def live_logs(self) -> list[Path]:
         """Return the logs of the app to which nginx writes."""

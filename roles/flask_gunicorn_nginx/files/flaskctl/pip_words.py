@@ -8,6 +8,7 @@ from flaskctl.files import FULL
 from flaskctl.requirements import normalized
 
 INDEX = "Connection|Temporary failure in name|timed out|Max retries|SSLError|certificate"
+UNLOCKED = "BackendUnavailable|Cannot import '|No module named '|invalid command 'bdist_wheel'"
 REMEDIES = (
     ("DO NOT MATCH THE HASHES", "a package is not the one in the lock file: make the lock again, or mend the index"),
     (
@@ -26,8 +27,14 @@ REMEDIES = (
     ),
     ("No matching distribution|Could not find a version", "the index has no such version for this Python"),
     (
-        "Permission denied \\(publickey|could not read Username|Authentication failed|Host key verification",
-        "the host may not read that repository: put the package into an index that it may read"
+        UNLOCKED,
+        "what it is built with is not locked: have that, with hashes, in a file of the source, and name the file in"
+        " flask_gunicorn_nginx_pip: {build_requirements: FILE}",
+    ),
+    (
+        "Permission denied \\(publickey|could not read Username|Authentication failed|Host key verification"
+        "|No user exists for uid",
+        "a build may not read that repository: put the package into an index that it may read"
         " (flask_gunicorn_nginx_pip), or its code into the source",
     ),
     (INDEX, "is the index reachable?"),
@@ -83,10 +90,19 @@ def pip_remedy(output: str) -> str:
     return next((remedy for sign, remedy in REMEDIES if re.search(sign, output)), "")
 
 
-def pip_story(output: str, python: str) -> tuple[str, str]:
+def needs_build(output: str) -> bool:
+    """Tell whether pip failed as it does where something has no wheel, and may not be built with what is there."""
+    return bool(re.search(f"No matching distribution|Could not find a version|{BUILD_FAILED}|{UNLOCKED}", output))
+
+
+def pip_story(output: str, python: str, only_binary: bool = False) -> tuple[str, str]:
     """Return why pip failed (empty where its own words must do) and what to do about it, on a Python such as 3.13."""
     if re.search(NO_GIT, output):
         return "a package is to come from git, and this host has no git", f"{PACKAGES}: [git]"
+    nothing = re.search(r"No matching distribution found for (\S+)", output)
+    if only_binary and nothing:
+        cause = f"no wheel of {nothing.group(1).replace('==', ' ')} for Python {python}, and only_binary asks for one"
+        return cause, "ask for a version that has a wheel, or take only_binary out of flask_gunicorn_nginx_pip"
     if not re.search(BUILD_FAILED, output):
         return "", pip_remedy(output)
     name, version = what_was_built(output)
@@ -101,7 +117,7 @@ def pip_story(output: str, python: str) -> tuple[str, str]:
     other = f"ask for a version of {name} that has a wheel for Python {python}"
     if re.search(f"install build dependencies[\\s\\S]*(?:{INDEX})", output):
         return cause, f"is the index reachable? Or {other}"
-    lacks = needs(output)
+    lacks = needs(output) or (pip_remedy(output) if re.search(UNLOCKED, output) else "")
     return cause, f"{lacks}; or {other}" if lacks else other
 
 

@@ -51,6 +51,9 @@ class Config:
     index_url: str = ""
     ca_bundle: str = ""
     wheelhouse: bool = False  # the control node sends the wheels: this host asks no index
+    only_binary: bool = False  # no package is built: each is to have a wheel
+    build_set: str = ""  # the role's own setuptools and the like, locked, for sources of which all is
+    build_requirements: str = ""  # the file in the source that locks what it is built with
     static_asked: bool = False  # static_dir was set by a person, and so has to be there
     notes: dict[str, str] = dataclasses.field(default_factory=dict)  # by, from, revision
 
@@ -82,7 +85,7 @@ def parse_config(text: str) -> Config:
             ok, wanted = are_directories(value), "a list of directories inside the source, none within another"
         elif name in ("environment", "credentials", "notes"):
             ok, wanted = is_text_map(value), "an object of strings"
-        elif name in ("static_asked", "wheelhouse"):
+        elif name in ("static_asked", "wheelhouse", "only_binary"):
             ok, wanted = isinstance(value, bool), "true or false"
         else:
             ok, wanted = isinstance(value, str), "a string"
@@ -91,7 +94,7 @@ def parse_config(text: str) -> Config:
     config = Config(**data)
     check_environment(config.environment)
     check_credentials(config.credentials)
-    for name in ("requirements", "static_dir"):
+    for name in ("requirements", "static_dir", "build_requirements"):
         path = PurePosixPath(data.get(name, ""))
         if path.is_absolute() or ".." in path.parts:
             raise Refused(f"{name} must be a path inside the source, not {str(path)!r}")

@@ -71,7 +71,7 @@ def plan_removal(app: App, record: Mapping[str, str], purge: bool) -> Removal:
         left.append(f"user {app.name}{OWNER if ours else ' (not made by the role)'}")
     units = [unit for unit in (*sockets_of(app), app.service) if recorded_name(app, app.units_dir / unit) in record]
     stops = [name for name in app.units() if is_release_unit(app, name) or is_passing_unit(app, name)]
-    stops = [*units, *app.host.up(*stops)]
+    stops = [*units, *app.host.up(app.build_unit, *stops)]
     return Removal(made_by_us(app, record) + (data + logs if purge else []), stops, ours and not keeps, keeps, left)
 
 
@@ -98,7 +98,6 @@ def remove_recorded(app: App, record: Mapping[str, str], purge: bool) -> Json:
             remove_account(app)
     if not app.dry:  # where nothing was left to change too: what was cut may have come as far as here
         forget(app, plan.goes, plan.keeps)
-        erase(app.build_lock_file)
         erase(app.lock_file)
     removed = [*(recorded_name(app, path) for path in plan.goes), *certificate]
     return {"removed": removed, "left": plan.left, "changed": changed}
