@@ -28,7 +28,7 @@ REMEDIES = (
     ("No matching distribution|Could not find a version", "the index has no such version for this Python"),
     (
         UNLOCKED,
-        "what it is built with is not locked: have that, with hashes, in a file of the source, and name the file in"
+        "what it is built with is not there: lock that, with hashes, in a file of the source, and name the file in"
         " flask_gunicorn_nginx_pip: {build_requirements: FILE}",
     ),
     (
