@@ -94,7 +94,7 @@ def test_stage_answers_all_that_the_role_asks_for(host: FakeHost, stage: Stage) 
         "active": [], "service": {"enabled": True},
         "socket": {"active": True, "enabled": True, "stale": False, "former": []},
         "staged": True, "tried": False, "lease": None, "verified": False, "archive_needed": False, "repairs": [],
-        "lacks": [], "certificate": "", "wheels_needed": None,
+        "lacks": [], "certificate": "", "certificate_unused": False, "wheels_needed": None,
         "releases": [release],
         "python": "3.11", "venv": {"key": answer["venv"]["key"], "built": False}, "msg": f"{release} is staged",
         "warnings": [],
