@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flaskctl.host import Account
+from flaskctl.accounts import Account
 from flaskctl.permissions import close, closed_mode
 
 from tests.unit.flaskctl.fake_host import FakeHost, base, call, flaskctl

@@ -239,6 +239,7 @@ def test_each_task_file_of_the_role_is_a_phase_or_a_detail_of_one() -> None:
         "listen",
         "lock",
         "missing",
+        "moves",
         "plan",
         "proxy",
         "sandbox",

@@ -18,6 +18,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from flaskctl.accounts import Account
 from flaskctl.addresses import reachable
 from flaskctl.checkpoints import CHECKPOINTS
 from flaskctl.errors import Refused
@@ -28,9 +29,6 @@ from flaskctl.standing import listeners
 
 if TYPE_CHECKING:
     import ssl
-
-FIRST_PERSON = 1000  # uid: below are those of the system (UID_MIN in login.defs)
-
 
 Units = dict[str, dict[str, str]]  # properties by unit name
 
@@ -46,22 +44,6 @@ NOBODY = 2**32 - 1  # the loginuid of what no person has started
 def stopped(shown: Mapping[str, str]) -> bool:
     """Return whether a unit has stopped, from its properties; one that is on its way up or down has not."""
     return shown.get("ActiveState") in STOPPED
-
-
-class Account(NamedTuple):
-    """A user of this host."""
-
-    uid: int
-    gid: int
-    home: str
-    shell: str
-
-    def as_made(self) -> bool:
-        """Return whether it looks as the role makes it: a system user without home and shell."""
-        return self.uid < FIRST_PERSON and self.home == "/nonexistent" and self.shell == "/usr/sbin/nologin"
-
-    def __str__(self) -> str:
-        return f"uid {self.uid}, gid {self.gid}"
 
 
 class Done(NamedTuple):
