@@ -57,4 +57,4 @@ def attack(place: str) -> str:
         found += [] if done.returncode else [f"did {script}"]
     with contextlib.suppress(OSError):
         subprocess.Popen([sys.executable, "-I", "-S", "-c", DAEMON], start_new_session=True, **QUIET)
-    return "; ".join(found)
+    return " | ".join(found)

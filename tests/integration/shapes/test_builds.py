@@ -102,7 +102,7 @@ def test_what_a_build_tries_leads_nowhere_and_root_never_starts_what_it_left(sit
     assert len(said.splitlines()) >= 2, "it was started while it was built"
     built = site.root(f"cat {home}/site/hostile_said.py")
     for line in [*said.splitlines(), built]:
-        uid, *rest = line.removeprefix("# ").split("; ")
+        uid, *rest = line.removeprefix("# ").split(" | ")
         assert re.fullmatch(r"uid 6[1-5]\d{3}", uid), line
         # its own, gone with it; and what is built without hashes asks an index
         allowed = {f"wrote {path}" for path in ("/tmp", "/var/tmp", "/dev/shm", "/root", "/home")}
