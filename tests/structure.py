@@ -153,7 +153,7 @@ def given_to_others(settings: Any, values: Mapping[str, Any]) -> Iterator[tuple[
     yield "migration", [str(bool(shlex.split(str(values.get("migrate_command", "")))))]
     yield "settings", sorted(settings)
     if settings["acme"]:
-        argv = acme.certbot_argv("hello", "hello", settings)
+        argv = acme.certbot_argv("hello", "hello", settings, "")
         yield "certbot", [word for word in argv if word.startswith("-") or "\0" in word]
 
 

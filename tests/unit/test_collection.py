@@ -14,7 +14,7 @@ from tools.run import copy_tree
 
 BIN = Path(sys.executable).parent
 # what a user needs of the repository, and what ansible-galaxy adds
-HOLDS = {"CHANGELOG.md", "LICENSE", "README.md", "docs", "meta", "playbooks", "plugins", "roles"}
+HOLDS = {"CHANGELOG.md", "LICENSE", "README.md", "docs", "meta", "playbooks", "plugins", "roles", "SECURITY.md"}
 ADDED = {"FILES.json", "MANIFEST.json"}
 # refused before any host is asked
 WRONG = ("-e", '{"flask_gunicorn_nginx_name": "hello", "flask_gunicorn_nginx_port": 99999}')

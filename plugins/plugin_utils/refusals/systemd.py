@@ -87,6 +87,8 @@ def command(value: Any) -> Problems:
         yield f"is {shown(value)}. It must be a command on one line, such as flask db upgrade, or empty."
     elif re.search(r"[\"']", unquoted(value)):
         yield f"is {shown(value)}, and a quote in it has no end. Close it, or write it as \\' or \\\"."
+    elif value and not re.sub(r"[\s\"']", "", value):
+        yield f"is {shown(value)}, and names no program. Leave it empty, or name one, such as flask db upgrade."
     elif re.match(r"[\s\"']*[@:+!|\\-]", value):
         yield f"is {shown(value)}. Its first character would mean something to systemd. Begin with the program's name."
 

@@ -132,11 +132,11 @@ class FakeHost(Host):
             return done(0 if argv[-1] in self.calendars else 1, "", f"Failed to parse calendar {argv[-1]!r}")
         if argv[1:3] == ["-m", "venv"]:
             return self.make_venv(Path(argv[3]))
-        if argv[0] == "python3" or argv[0].endswith("/bin/python"):
-            return self.run_python(argv)
         if argv[:4] == ["python3", "-I", "-m", "compileall"]:
             self.compile(*argv[6:9:2], *argv[9:])
             return done(0)
+        if argv[0] == "python3" or argv[0].endswith("/bin/python"):
+            return self.run_python(argv)
         return done(127, "", f"{argv[0]} is not installed")
 
     def run_journalctl(self, argv: Sequence[str]) -> Any:

@@ -109,7 +109,7 @@ def test_what_an_older_flaskctl_left_open_is_closed_without_a_new_release(app: F
     release = stage(app, tmp_path, CODE, static_dir="pkg/static")["id"]
     for path in [base(app), *base(app).rglob("*")]:
         if not path.is_symlink() and path.name not in ("environment", "config.json"):
-            path.chmod(0o755 if path.is_dir() else 0o644)
+            path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
             os.chown(path, -1, os.getgid())
     assert any("app.py" in name for name in readable_by_others(base(app)))
     inodes = {path: path.lstat().st_ino for path in base(app).rglob("*")}

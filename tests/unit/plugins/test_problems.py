@@ -451,6 +451,8 @@ def test_what_can_work_is_let_through(option: str, value: Any) -> None:
         ("migrate_command", "a\nb", "command on one line"),
         ("migrate_command", None, "command on one line"),
         ("migrate_command", "flask db upgrade \\", "command on one line"),
+        ("migrate_command", " ", "names no program"),
+        ("migrate_command", "'' \"\"", "names no program"),
         ("processes", [{"name": "a", "command": "+/bin/sh -c id"}], "would mean something to systemd"),
         *[
             ("processes", [{"name": "a", "command": command}], "would mean something to systemd")

@@ -36,7 +36,14 @@ BASE: dict[str, Any] = {
     "exclude": ["*.sqlite3"],
     "requirements": "requirements.txt",
     "python": "python3.12",
-    "pip": {"index_url": "https://pypi.example.com/simple", "ca_bundle": "/etc/ssl/ca.pem"},
+    "pip": {
+        "index_url": "https://pypi.example.com/simple",
+        "ca_bundle": "/etc/ssl/ca.pem",
+        "build_requirements": "build.txt",
+    },
+    "signing": {"key": "/home/ada/.ssh/id_ed25519", "allowed_signers": ["ada@example.com ssh-ed25519 AAAA"]},
+    "challenge_peers": ["10.0.0.2", "2001:db8::2"],
+    "headers": {"Content-Security-Policy": "default-src 'self'"},
     "packages": ["libpq-dev"],
     "env": {"COLOUR": "green"},
     "credentials": {"PASSWORD": "secret"},
@@ -46,7 +53,7 @@ BASE: dict[str, Any] = {
     "writable": ["instance"],
     "outbound": ["10.0.0.5", "2001:db8::1", "fe80::1"],
     "settings": {"access_log_format": "%(h)s", "of_the_future": ["a", {"b": "c"}]},
-    "service_settings": {"MemoryMax": "512M", "ReadWritePaths": ["/srv/shared"]},
+    "service_settings": {"Nice": "5", "ReadWritePaths": ["/srv/shared"]},
     "processes": [
         {"name": "worker", "command": "celery --app app worker"},
         {"name": "nightly", "command": "/srv/bin/clean --all", "schedule": "*-*-* 03:00"},
@@ -72,6 +79,7 @@ ACME = {
     "key_type": "rsa",
     "names": ["b.test"],
     "dns_hook": "/usr/local/bin/hook",
+    "eab": {"key_id": "kid-1", "hmac_key": "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0LXNlY3JldA"},
 }
 BASES: list[dict[str, Any]] = [
     BASE,
@@ -113,7 +121,14 @@ def leaves(value: Any, path: Path = ()) -> Iterator[Path]:
     items = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
     for key, held in items:
         yield from leaves(held, (*path, key))
-        if path[:1] in (("env",), ("credentials",), ("settings",), ("service_settings",), ("server_settings",)):
+        if path[:1] in (
+            ("env",),
+            ("credentials",),
+            ("settings",),
+            ("headers",),
+            ("service_settings",),
+            ("server_settings",),
+        ):
             yield from [(*path, None, key)] if isinstance(key, str) else []
     if isinstance(value, str):
         yield path
