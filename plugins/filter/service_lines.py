@@ -94,7 +94,7 @@ def service_lines(settings: Mapping[str, Any], name: str) -> list[str]:
         for value in (held if isinstance(held, (list, tuple)) else [held])
     ]
     opened = [path_of(word) for key, value in pairs if key == "ExecPaths" for word in words(value)]
-    shut = {f"/var/lib/{name}": "", "/tmp": "", "/var/tmp": "", "/dev/shm": "-"}
+    shut = {f"/var/lib/{name}": "", "/tmp": "", "/var/tmp": "", "/dev/shm": "-"}  # nosec B108: of the unit
     found = [made_writable(key, word) for key, value in pairs for word in words(value)]
     shut.update({path: "-" for path in found if path not in ("", "/", *shut)})
     # of a path that is both, systemd takes NoExecPaths

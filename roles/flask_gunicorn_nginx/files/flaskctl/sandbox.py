@@ -141,7 +141,7 @@ class Sandbox:
         shown = [("BindReadOnlyPaths", f"-{path}") for path in (*RESOLVERS, self.given, *self.shown)]
         return [
             *(("DynamicUser", "yes"), ("User", name), ("ProtectHome", "tmpfs")),
-            *(("TemporaryFileSystem", f"{path}") for path in ("/run", "/dev/shm:mode=1777", self.app.base)),
+            *(("TemporaryFileSystem", f"{path}") for path in ("/run", "/dev/shm:mode=1777", self.app.base)),  # nosec B108: of the unit
             *(("BindPaths", f"{self.tree}:{self.final}"), ("BindPaths", str(self.scratch))),
             *shown,
             *self.hidden(),

@@ -71,7 +71,7 @@ def always(_settings: Settings, _what: str) -> bool:
 def may_not_run(settings: Settings, what: str) -> bool:
     """Return whether nothing runs from a path, by the settings or, as hosts mount it, by itself."""
     shut = {word.lstrip("-+") for key, value in settings if key == "NoExecPaths" for word in value.split()}
-    return what in ("/tmp", "/var/tmp", "/dev/shm") or any(f"{what}/".startswith(f"{path}/") for path in shut)
+    return what in ("/tmp", "/var/tmp", "/dev/shm") or any(f"{what}/".startswith(f"{path}/") for path in shut)  # nosec B108: words
 
 
 class Wall(NamedTuple):
