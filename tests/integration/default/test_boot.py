@@ -24,5 +24,5 @@ def test_no_unit_failed(site: Site) -> None:
 def test_flaskctl_sees_no_problem(site: Site) -> None:
     status = site.flaskctl("status")
     assert status["problems"] == []
-    assert status["socket"] == {"active": True, "enabled": True, "stale": False}
+    assert status["socket"] == {"active": True, "enabled": True, "stale": False, "former": []}
     assert status["service"] == {"enabled": True}

@@ -62,7 +62,7 @@ def test_in_a_maintenance_users_get_a_page_and_static_files(site: Site) -> None:
 
 
 def processes(site: Site) -> set[str]:
-    pids = site.root(f"cat /sys/fs/cgroup/system.slice/system-hello.slice/hello@{site.current}.service/cgroup.procs")
+    pids = site.root(f"cat /sys/fs/cgroup/system.slice/hello@{site.current}.service/cgroup.procs")
     return set(pids.split())
 
 

@@ -43,7 +43,7 @@ def test_a_secret_is_readable_by_root_alone(site: Site) -> None:
 
 
 def test_the_code_belongs_to_root_and_nobody_else_may_write_it(site: Site) -> None:
-    wrong = r"\( -not -user root -o -not -group root -o -perm /022 \)"
+    wrong = r"\( -not -user root -o -not -group root -not -group hello -o -perm /022 \)"
     assert site.root(f"find /srv/hello -not -type l {wrong} -printf '%m %u %p\\n' | head") == ""
     assert site.root("runuser -u hello -- find -L /srv/hello/current -maxdepth 2 -writable") == ""
 

@@ -74,7 +74,9 @@ def test_nginx_accepts_apps_of_every_kind_together(scratch: str, rendered: Calla
         files[f"{scratch}/together/{number}"] = rendered({**values, **own, "default_server": False})
     commands = {"all": ["nginx", "-t", "-c", f"{scratch}/together.conf"]}
     ((rc, text),) = judged({**files, f"{scratch}/together.conf": main(scratch, *files)}, commands).values()
-    assert rc == 0 and "[warn]" not in text, text
+    # of a dozen apps behind load balancers nginx says that its table of variables could be larger, and goes on
+    warned = [line for line in text.splitlines() if "[warn]" in line and "variables_hash" not in line]
+    assert rc == 0 and not warned, text
 
 
 def known(text: str, site: Site, *about: str) -> list[str]:
