@@ -25,6 +25,7 @@ ON_HOSTS: dict[str, Callable[[places.Target], Found | list[Found]]] = {
     "testssl": tls.testssl,
     "nmap": web.nmap,
     "gixy": web.gixy,
+    "corpus": web.corpus,
     "wapiti": web.wapiti,
     "schemathesis": web.schemathesis,
     "slowhttptest": load.slowhttptest,

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
+from tools import audit_corpus
 from tools.audit.places import INSIDE, PLACE, TESTER, Target, on, version
 from tools.audit.table import Found
 
@@ -26,6 +27,14 @@ def open_ports(report: str) -> list[str]:
     """The ports that nmap found open."""
     ports = ElementTree.fromstring(report).iter("port")  # nosec B314: nmap's
     return [port.get("portid", "") for port in ports if port.find("state[@state='open']") is not None]
+
+
+def corpus(target: Target) -> Found:
+    """What nobody sends by mistake: nothing that can be read in two ways is answered, and nothing with a 5xx."""
+    sent = audit_corpus.run(target.address, [target.name])
+    wrong = [str(each) for each in sent if each.wrong]
+    command = "python -m tools.audit_corpus ADDRESS NAME"
+    return Found("ours", command, target.kind, f"{len(wrong)} of {len(sent)} wrong", "0 wrong", wrong)
 
 
 def nmap(target: Target) -> Found:
