@@ -17,7 +17,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import groupby
 from pathlib import Path
 
 from tools import compose, environments, hosts, images, sanity, scenarios
@@ -27,6 +26,8 @@ from tools.evidence import Counts, read_junit, why_failed
 from tools.run import CACHE, LOGS, ROOT, Problem, logged, main, seconds, short
 
 JUNIT = CACHE / "junit"
+# Scenarios that wait more than they work, and hold nobody to a time: two at once take less than one after the other.
+SIDE_BY_SIDE = (("faults", "tls"), ("neighbours", "shapes"))
 DEMO_HOST = "flaskfleet-demo-check"
 NO_COLOR = {"NO_COLOR": "1", "PY_COLORS": "0", "ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0"}
 
@@ -44,7 +45,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Stage:
-    """One line of the report: `group` is what --only selects it by, and what runs at the same time."""
+    """One line of the report: `group` is what --only selects it by; those of one group run at the same time."""
 
     name: str
     group: str
@@ -235,6 +236,17 @@ def stages(found: Sequence[Environment], keep: bool) -> list[Stage]:
     return result
 
 
+def lane(stage: Stage) -> str:
+    """What runs at the same time as a stage has the same lane."""
+    return next((" and ".join(pair) for pair in SIDE_BY_SIDE if stage.group in pair), stage.group)
+
+
+def side_by_side(chosen: Sequence[Stage]) -> list[list[Stage]]:
+    """The stages in their order, those together that run at the same time."""
+    lanes = list(dict.fromkeys(lane(stage) for stage in chosen))
+    return [[stage for stage in chosen if lane(stage) == each] for each in lanes]
+
+
 def selected(every: Sequence[Stage], only: str) -> list[Stage]:
     """The stages of --only; when it is empty all. Raises Problem for a name that is none."""
     wanted = [name for name in re.split(r"[,\s]+", only) if name]
@@ -318,8 +330,7 @@ def work() -> int:
         needed = list(dict.fromkeys(name for stage in chosen for name in stage.images))
         if needed:
             images.ensure(needed)
-        groups = [list(together) for _, together in groupby(chosen, key=lambda stage: stage.group)]
-        results = [result for together in groups for result in run_group(together)]
+        results = [result for together in side_by_side(chosen) for result in run_group(together)]
     print()
     print("\n".join(summary(results, time.monotonic() - began)), flush=True)
     return 1 if any(result.problem for result in results) else 0

@@ -118,6 +118,19 @@ def test_a_scenario_without_hosts_is_refused(tmp_path: Path) -> None:
         scenarios.find(tmp_path)
 
 
+def test_scenarios_that_wait_run_two_at_a_time_and_all_others_alone() -> None:
+    every = check.stages([Environment(".venv", "python3.11", (3, 11))], keep=False)
+    lanes = [[stage.name for stage in together] for together in check.side_by_side(every)]
+    assert [names for names in lanes if len(names) > 1] == [
+        ["lint", "sanity"],
+        ["faults", "tls"],
+        ["neighbours", "shapes"],
+    ]
+    assert sorted(name for names in lanes for name in names) == sorted(stage.name for stage in every)
+    named = {scenario.name for scenario in scenarios.find()}
+    assert {name for pair in check.SIDE_BY_SIDE for name in pair} <= named
+
+
 def test_the_workflow_runs_every_stage_and_each_once() -> None:
     workflow = yaml.safe_load((ROOT / ".github/workflows/test.yml").read_text())
     matrix = workflow["jobs"]["test"]["strategy"]["matrix"]["only"]
