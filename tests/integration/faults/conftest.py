@@ -21,7 +21,7 @@ __all__ = ["hosts", "place", "workshop"]
 REPORTS = REPOSITORY / ".cache" / "reports"
 HERE: list[str] = []  # the host that is broken in this process
 # what differs between versions on purpose, and whether a release was tried before it was activated
-VARIED = ("/app/version.txt", "/app/requirements.txt", "/app/large.txt", "/tried.json")
+VARIED = ("/app/version.txt", "/app/requirements.txt", "/app/large.txt", "/tried.json", "/sbom.json")
 ALLOW = "/run/flaskctl/allow-fault-injection"  # what makes flaskctl look at FLASKCTL_KILL_AT
 
 
