@@ -24,6 +24,11 @@ Json = dict[str, Any]
 
 SIZE = "server_names_hash_bucket_size"
 SLOW = "client_header_timeout"
+VARIABLES = "variables_hash_max_size"
+MANY_VARIABLES = (
+    "4096"  # nginx warns at each start where its usual 1024 are few: of some apps, or of one behind proxies
+)
+SOME_APPS = 3
 SLOW_SECONDS = "10s"
 USUAL_SIZE = 64  # a cache line: what nginx takes where nobody says anything
 CONFLICT = re.compile(r'conflicting server name "([^"]*)"[^\n]*')
@@ -88,7 +93,7 @@ def shared(every: Sequence[Directive], asked: Json, record: Collection[str]) -> 
     One file for all apps of a host: nginx takes each of the directives once. Room for a long name; and where somebody
     else's site is nginx's default server, a limit for headers that come slowly, for it counts before a name is known.
     """
-    said = {name: values(every, name) for name in (SIZE, SLOW)}
+    said = {name: values(every, name) for name in (SIZE, SLOW, VARIABLES)}
     own = {name: [value for value, file in found if file in record] for name, found in said.items()}
     theirs = [(int(value), file) for value, file in said[SIZE] if file not in record and value.isdigit()]
     wanted = {name: found[0] for name, found in own.items() if found}
@@ -103,6 +108,9 @@ def shared(every: Sequence[Directive], asked: Json, record: Collection[str]) -> 
         wanted[SIZE] = str(size)
     if not said[SLOW] and shared_port(every, asked, record):
         wanted[SLOW] = SLOW_SECONDS
+    ours = {site.file for site in servers(every) if site.file in record}
+    if not said[VARIABLES] and (asked["modules"] or len(ours) >= SOME_APPS):
+        wanted[VARIABLES] = MANY_VARIABLES
     if wanted == {name: found[0] for name, found in own.items() if found}:
         return [], ""
     standing = [path for path in asked["shared"] if path in record]

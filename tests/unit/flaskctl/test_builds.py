@@ -158,6 +158,14 @@ def test_a_host_without_namespaces_builds_as_nobody_and_says_so(host: FakeHost, 
     assert [path.name for path in (base(host) / "venvs").iterdir()] == [result.json["venv"]["key"]]
 
 
+def test_a_build_may_run_the_virtualenv_that_its_app_alone_may_read(
+    host: FakeHost, stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(host, "group", lambda name: 991 if name == "hello" else None, raising=False)
+    stage("v1")
+    assert host.builds and all(settings["SupplementaryGroups"] == ["hello"] for settings in host.builds)
+
+
 def test_a_package_cannot_ask_for_less_of_a_sandbox(
     host: FakeHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -163,6 +163,31 @@ def test_a_long_name_gets_room_once_for_all_apps(text: str, record: list[str], p
     assert not found["problems"]
 
 
+def app(number: int) -> str:
+    path = f"/etc/nginx/sites-enabled/app{number}.conf"
+    return at(path, f"server {{ listen 80; server_name {number}.test; }}")
+
+
+@pytest.mark.parametrize(
+    ("apps", "modules", "said", "room"),
+    [
+        (2, {}, "", False),
+        (3, {}, "", True),
+        (0, {"http_geo_module": "the setting"}, "", True),
+        (3, {}, "variables_hash_max_size 2048;", False),
+    ],
+)
+def test_nginx_has_room_for_the_variables_of_some_apps_unless_somebody_has_made_it(
+    apps: int, modules: dict[str, str], said: str, room: bool
+) -> None:
+    text = DEBIAN.replace("http {", f"http {{ {said}") + "".join(map(app, range(apps)))
+    record = [f"/etc/nginx/sites-enabled/app{number}.conf" for number in range(apps)]
+    files = decided(text, *record, modules=modules)["files"]
+    assert any("\nvariables_hash_max_size 4096;\n" in entry.get("content", "") for entry in files) == room
+    standing = at(SHARED, "variables_hash_max_size 4096;")
+    assert decided(DEBIAN + standing, SHARED, modules=modules)["files"] == [LINK], "it stays as it stands"
+
+
 def test_who_has_said_too_little_is_told_where_and_how_much() -> None:
     text = DEBIAN.replace("http {", "http { server_names_hash_bucket_size 64;")
     found = decided(text, names=["shop.test", LONG])

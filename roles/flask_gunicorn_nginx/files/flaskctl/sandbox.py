@@ -118,7 +118,7 @@ class Sandbox:
         self.app.host.make_home(self.tree, account)
         self.app.warnings.append(
             "this host gives no namespaces (a container without CAP_SYS_ADMIN?): what is built runs as the user nobody,"
-            " and sees what any user of this host sees"
+            " and sees what any user of this host and the app's own group may see"
         )
 
     def start(self, argv: Sequence[str], cwd: Path, network: bool) -> Done:
@@ -133,14 +133,19 @@ class Sandbox:
         return host.run([*words, *literally(["/usr/bin/env", *argv], self.systemd)], input="")
 
     def as_nobody(self) -> list[tuple[str, str]]:
-        return [("User", NOBODY), ("Group", NOGROUP), ("ProtectHome", "yes"), *self.hidden()]
+        return [("User", NOBODY), ("Group", NOGROUP), *self.group(), ("ProtectHome", "yes"), *self.hidden()]
+
+    def group(self) -> list[tuple[str, str]]:
+        """Return the setting by which a build runs the virtualenv that it is for: its app alone may read that."""
+        name = self.app.name
+        return [("SupplementaryGroups", name)] if self.app.host.group(name) is not None else []
 
     def apart(self) -> list[tuple[str, str]]:
         """Return the settings of a user of its own, which sees nothing of the app but what it works on."""
         name = f"_build{hashlib.sha256(self.app.name.encode()).hexdigest()[:16]}"
         shown = [("BindReadOnlyPaths", f"-{path}") for path in (*RESOLVERS, self.given, *self.shown)]
         return [
-            *(("DynamicUser", "yes"), ("User", name), ("ProtectHome", "tmpfs")),
+            *(("DynamicUser", "yes"), ("User", name), *self.group(), ("ProtectHome", "tmpfs")),
             *(("TemporaryFileSystem", f"{path}") for path in ("/run", "/dev/shm:mode=1777", self.app.base)),  # nosec B108: of the unit
             *(("BindPaths", f"{self.tree}:{self.final}"), ("BindPaths", str(self.scratch))),
             *shown,
