@@ -64,7 +64,8 @@ def source(more: str, **files: str) -> dict[str, str | bytes]:
     for name, version in dict(re.findall(r"(?m)^([a-z][\w.-]*)==([\w.]+)", LOCK)).items():
         wheels.update(wheel(name, version))
     lines = "".join(f"./{name}\n" for name in wheels)
-    return {"app.py": "", "requirements.txt": lines, **wheels, **files}
+    # the app that it is given out for has static files
+    return {"app.py": "", "flaskr/static/a.txt": "", "requirements.txt": lines, **wheels, **files}
 
 
 @pytest.fixture(scope="module")
