@@ -285,3 +285,16 @@ def test_without_hashes_a_source_is_built_as_pip_does_it(host: FakeHost, tmp_pat
     assert not [words for words in pip if "--no-build-isolation" in words and "--target" in words]
     pip = built(host, tmp_path, {"requirements.txt": "flask==1\n"}, only_binary=True)
     assert ["install", "--only-binary", ":all:", "-r", "requirements.txt"] in pip
+
+
+GAVE_UP = """WARNING: Retrying (Retry(total=0, connect=None, redirect=None)) after connection broken by 'NewConnectionError
+ERROR: Could not find a version that satisfies the requirement six==1.17.0 (from versions: none)
+ERROR: No matching distribution found for six==1.17.0"""
+
+
+def test_an_index_that_does_not_answer_is_no_lack_of_a_wheel() -> None:
+    """Nothing is built then, and nobody is told that there is no such version."""
+    words = GAVE_UP.partition("\n")[2]
+    assert flaskctl.needs_build(words) and not flaskctl.needs_build(GAVE_UP)
+    assert "the index has no such version" in flaskctl.pip_story(words, "3.11")[1]
+    assert flaskctl.pip_story(GAVE_UP, "3.11")[1] == "is the index reachable?"

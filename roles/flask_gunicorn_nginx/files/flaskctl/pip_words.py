@@ -8,8 +8,11 @@ from flaskctl.files import FULL
 from flaskctl.requirements import normalized
 
 INDEX = "Connection|Temporary failure in name|timed out|Max retries|SSLError|certificate"
+# pip has given up on the index; what it then says of versions that it has not found is no news
+UNREACHED = r"Retry\(total=0|Max retries exceeded|Temporary failure in name"
 UNLOCKED = "BackendUnavailable|Cannot import '|No module named '|invalid command 'bdist_wheel'"
 REMEDIES = (
+    (UNREACHED, "is the index reachable?"),
     ("DO NOT MATCH THE HASHES", "a package is not the one in the lock file: make the lock again, or mend the index"),
     (
         "have a way to hash|editable requirement|hashes for these requirements",
@@ -92,7 +95,8 @@ def pip_remedy(output: str) -> str:
 
 def needs_build(output: str) -> bool:
     """Tell whether pip failed as it does where something has no wheel, and may not be built with what is there."""
-    return bool(re.search(f"No matching distribution|Could not find a version|{BUILD_FAILED}|{UNLOCKED}", output))
+    lacks = re.search(f"No matching distribution|Could not find a version|{BUILD_FAILED}|{UNLOCKED}", output)
+    return bool(lacks) and not re.search(UNREACHED, output)
 
 
 def pip_story(output: str, python: str, only_binary: bool = False) -> tuple[str, str]:
