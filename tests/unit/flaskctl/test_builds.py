@@ -287,7 +287,7 @@ def test_without_hashes_a_source_is_built_as_pip_does_it(host: FakeHost, tmp_pat
     assert ["install", "--only-binary", ":all:", "-r", "requirements.txt"] in pip
 
 
-GAVE_UP = """WARNING: Retrying (Retry(total=0, connect=None, redirect=None)) after connection broken by 'NewConnectionError
+GAVE_UP = """WARNING: Retrying (Retry(total=0, connect=None)) after connection broken by 'NewConnectionError
 ERROR: Could not find a version that satisfies the requirement six==1.17.0 (from versions: none)
 ERROR: No matching distribution found for six==1.17.0"""
 
