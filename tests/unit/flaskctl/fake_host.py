@@ -220,10 +220,22 @@ class FakeHost(Host):
         lines = Path(settings["EnvironmentFile"][0]).read_text().splitlines()
         environment = dict(line.split("=", 1) for line in lines)
         environment = {key: json.loads(value) for key, value in environment.items()}
-        done = self.run(words, env=environment, cwd=Path(settings["WorkingDirectory"][0]))
+        cwd, groups = Path(settings["WorkingDirectory"][0]), settings.get("SupplementaryGroups", [])
+        files = [cwd / words[at + 1] for at, word in enumerate(words) if word == "-r"]
+        for path in (cwd, *files):
+            if not self.readable(path, [self.group(name) for name in groups]):
+                return flaskctl.Done(1, "", f"[Errno 13] Permission denied: '{path}'")
+        done = self.run(words, env=environment, cwd=cwd)
         if self.on_build:
             self.on_build(Path(tree or words[0]))
         return done
+
+    @staticmethod
+    def readable(path: Path, groups: Sequence[int | None]) -> bool:
+        """Tell whether a user of these groups alone may read a file, or go through a directory and read it."""
+        wanted, now = 0o5 if path.is_dir() else 0o4, path.stat()
+        mode = now.st_mode >> 3 if now.st_gid in groups else now.st_mode
+        return mode & wanted == wanted
 
     def run_python(self, argv: Sequence[str]) -> Any:
         if "CS_GNU_LIBC_VERSION" in argv[-1]:

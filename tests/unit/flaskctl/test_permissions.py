@@ -39,7 +39,7 @@ def readable_by_others(tree: Path) -> list[str]:
 @pytest.fixture
 def app(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> FakeHost:
     host.accounts["hello"] = Account(999, GROUP, "/nonexistent", "/usr/sbin/nologin")
-    monkeypatch.setattr(host, "group", {"adm": GROUP}.get, raising=False)
+    monkeypatch.setattr(host, "group", {"adm": GROUP, "hello": GROUP}.get, raising=False)
     (host.root / "var/log/nginx").mkdir(parents=True)
     return host
 
@@ -130,6 +130,23 @@ def test_a_file_that_is_mended_is_the_apps_to_read_at_once(app: FakeHost, tmp_pa
     assert damaged.read_text() == ""
     assert [name for name in readable_by_others(base(app)) if "static" not in name] == []
     assert damaged.stat().st_gid == GROUP
+
+
+@pytest.mark.parametrize("requirements", ["flask==3.0.3\n", "-e .\nflask==3.0.3\n"])
+@pytest.mark.parametrize("static", ["pkg/static", ""])
+def test_a_build_may_read_code_that_was_copied_from_a_closed_release(
+    app: FakeHost, tmp_path: Path, requirements: str, static: str
+) -> None:
+    """A virtualenv that is gone, and one for other settings."""
+    code = {**CODE, "pyproject.toml": "[project]\nname = 'hellopkg'\n", "requirements.txt": requirements}
+    first = stage(app, tmp_path, code, static_dir=static)
+    assert call(app, "hello", "activate", first["id"]).rc == 0
+    (base(app) / f"venvs/{first['venv']['key']}/.complete").unlink()
+    assert call(app, "hello", "stage", "--json").json["venv"]["built"]
+    changed = config(static_dir=static, server_requirements="gunicorn==23.0.0\ngevent==25.5.1\n")
+    other = call(app, "hello", "stage", "--config", "-", "--json", stdin=changed).json
+    assert other["id"] != first["id"] and other["venv"]["built"]
+    assert [name for name in readable_by_others(base(app)) if "pkg/static" not in name] == []
 
 
 def test_what_somebody_keeps_beside_the_releases_is_left_alone(app: FakeHost, tmp_path: Path) -> None:

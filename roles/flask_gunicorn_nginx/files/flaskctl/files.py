@@ -84,6 +84,13 @@ def mirror(source: Path, dest: Path, stays: Callable[[str], bool]) -> None:
             os.replace(place, dest / name)
 
 
+def copy_code(source: Path, dest: Path) -> None:
+    """Copy a tree of a release without its byte code, with the groups that may read it: a build is in one of them."""
+    shutil.copytree(source, dest, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+    for path in (dest, *dest.rglob("*")):
+        os.chown(path, -1, (source / path.relative_to(dest)).lstat().st_gid, follow_symlinks=False)
+
+
 def write(path: Path, text: str, mode: int = 0o644) -> None:
     """Put a whole file in place, or leave the old one: no reader and no crash sees a half."""
     path.parent.mkdir(parents=True, exist_ok=True)

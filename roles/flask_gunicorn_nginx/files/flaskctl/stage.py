@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -18,7 +17,7 @@ from flaskctl.certificate_state import certificate_standing, unused
 from flaskctl.damage import drop_ins, find_damage, sound_copy
 from flaskctl.diagnosis import explain
 from flaskctl.errors import Refused, Usage
-from flaskctl.files import read_json, read_text, stream_sha256, write_json
+from flaskctl.files import copy_code, read_json, read_text, stream_sha256, write_json
 from flaskctl.instances import HANGS, lacking
 from flaskctl.lock import acquire, locked
 from flaskctl.permissions import close_app, close_what_was_open
@@ -202,7 +201,7 @@ def code_from(
 
     def fill(code: Path) -> None:
         if file is None or like:
-            shutil.copytree(str(like), code, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+            copy_code(Path(str(like)), code)
             return
         with vouched(app, file, name, signature, sha256) as archive:
             code.mkdir()

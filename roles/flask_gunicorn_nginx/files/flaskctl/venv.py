@@ -5,14 +5,13 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from flaskctl.app import App
 from flaskctl.backends import build_requires, chosen
 from flaskctl.errors import Refused
-from flaskctl.files import FULL, erase, read_text, sync_directory, write, write_json
+from flaskctl.files import FULL, copy_code, erase, read_text, sync_directory, write, write_json
 from flaskctl.layout import PATH
 from flaskctl.packages import installed_in
 from flaskctl.pip_words import needs_build, pip_story
@@ -256,8 +255,7 @@ def installed_from(pip: Pip, origin: str) -> list[str]:
 def install_site(app: App, work: Path, key: str, config: Config, source: Dependencies, like: Path | None) -> None:
     """Put the project itself into the release: so releases with the same lock file share one virtualenv."""
     if like and (like.parent / "site").is_dir() and (app.manifest(like.parent.name) or {}).get("venv") == key:
-        skip = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(like.parent / "site", work / "site", symlinks=True, ignore=skip)
+        copy_code(like.parent / "site", work / "site")
         return
     what, target = "the project could not be installed", ("install", "--no-deps", "--target", str(work / "site"))
     take_wheels(app, venv_base(key), config)
