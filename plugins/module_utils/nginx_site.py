@@ -108,8 +108,10 @@ def shared(every: Sequence[Directive], asked: Json, record: Collection[str]) -> 
         wanted[SIZE] = str(size)
     if not said[SLOW] and shared_port(every, asked, record):
         wanted[SLOW] = SLOW_SECONDS
-    ours = {site.file for site in servers(every) if site.file in record}
-    if not said[VARIABLES] and (asked["modules"] or len(ours) >= SOME_APPS):
+    others = {site.file for site in servers(every) if site.file in record}
+    others -= {*asked["paths"].values(), *asked["catch_all"]["paths"]}
+    # with the app that this is about, whose site may not stand yet: the next run decides the same
+    if not said[VARIABLES] and (asked["modules"] or len(others) + 1 >= SOME_APPS):
         wanted[VARIABLES] = MANY_VARIABLES
     if wanted == {name: found[0] for name, found in own.items() if found}:
         return [], ""

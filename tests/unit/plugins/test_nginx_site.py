@@ -11,6 +11,7 @@ from ansible_collections.flaskfleet.web.plugins.module_utils.nginx_site import d
 AVAILABLE, ENABLED = "/etc/nginx/sites-available/shop.conf", "/etc/nginx/sites-enabled/shop.conf"
 ALONE, SHARED = "/etc/nginx/conf.d/shop.conf", "/etc/nginx/conf.d/flaskfleet.conf"
 SHARED_ENABLED, DEFAULT = "/etc/nginx/sites-enabled/flaskfleet.conf", "/etc/nginx/sites-enabled/default"
+CATCH_ALL = "/etc/nginx/conf.d/00-flaskfleet.conf"
 DEBIAN = (
     "# configuration file /etc/nginx/nginx.conf:\n"
     "http { include /etc/nginx/conf.d/*.conf; include /etc/nginx/sites-enabled/*; }\n"
@@ -32,6 +33,7 @@ def asked(**changes: Any) -> dict[str, Any]:
         "modules": {},
         "shared": [SHARED, SHARED_ENABLED],
         "paths": {"available": AVAILABLE, "enabled": ENABLED, "alone": ALONE},
+        "catch_all": {"paths": [CATCH_ALL]},
         **changes,
     }
 
@@ -171,10 +173,10 @@ def app(number: int) -> str:
 @pytest.mark.parametrize(
     ("apps", "modules", "said", "room"),
     [
-        (2, {}, "", False),
-        (3, {}, "", True),
+        (1, {}, "", False),
+        (2, {}, "", True),
         (0, {"http_geo_module": "the setting"}, "", True),
-        (3, {}, "variables_hash_max_size 2048;", False),
+        (2, {}, "variables_hash_max_size 2048;", False),
     ],
 )
 def test_nginx_has_room_for_the_variables_of_some_apps_unless_somebody_has_made_it(
@@ -183,6 +185,10 @@ def test_nginx_has_room_for_the_variables_of_some_apps_unless_somebody_has_made_
     text = DEBIAN.replace("http {", f"http {{ {said}") + "".join(map(app, range(apps)))
     record = [f"/etc/nginx/sites-enabled/app{number}.conf" for number in range(apps)]
     files = decided(text, *record, modules=modules)["files"]
+    assert any("\nvariables_hash_max_size 4096;\n" in entry.get("content", "") for entry in files) == room
+    # neither the app itself nor the server for all other names is another app: the next run decides the same
+    later = text + at(ENABLED, "server { listen 80; }") + at(CATCH_ALL, "server { listen 80; }")
+    files = decided(later, ENABLED, CATCH_ALL, *record, modules=modules)["files"]
     assert any("\nvariables_hash_max_size 4096;\n" in entry.get("content", "") for entry in files) == room
     standing = at(SHARED, "variables_hash_max_size 4096;")
     assert decided(DEBIAN + standing, SHARED, modules=modules)["files"] == [LINK], "it stays as it stands"
