@@ -31,9 +31,9 @@ def open_ports(report: str) -> list[str]:
 
 def corpus(target: Target) -> Found:
     """What nobody sends by mistake: nothing that can be read in two ways is answered, and nothing with a 5xx."""
-    sent = audit_corpus.run(target.address, [target.name])
+    sent = audit_corpus.run(target.address, [target.name], root="/echo/")
     wrong = [str(each) for each in sent if each.wrong]
-    command = "python -m tools.audit_corpus ADDRESS NAME"
+    command = "python -m tools.audit_corpus ADDRESS NAME /echo/"
     return Found("ours", command, target.kind, f"{len(wrong)} of {len(sent)} wrong", "0 wrong", wrong)
 
 

@@ -101,4 +101,5 @@ def test_the_sample_is_described_by_itself() -> None:
     client = runpy.run_path(str(place / "app.py"))["app"].test_client()
     described = client.get("/openapi.json").json["paths"]
     assert set(described) == {"/", "/items", "/items/{number}"}
+    assert "HTTP_HOST" in client.get("/echo/").json["headers"], "the corpus asks it"
     assert (place / "static" / "index.html").exists()

@@ -43,6 +43,13 @@ def index() -> str:
     return '<!doctype html><title>Items</title><a href="/items?q=pen">pens</a> <a href="/static/">files</a>'
 
 
+@app.get("/echo/")
+def echo() -> dict[str, Any]:
+    """Say what reached the app, for tools/audit_corpus.py; nothing leads here."""
+    told = {name: value for name, value in request.environ.items() if name.startswith("HTTP_")}
+    return {"headers": told, "remote": request.remote_addr, "scheme": request.scheme, "url": request.url}
+
+
 @app.get("/items")
 def search() -> dict[str, Any]:
     wanted = request.args.get("q", "")
