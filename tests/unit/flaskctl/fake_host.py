@@ -379,6 +379,10 @@ class FakeHost(Host):
     def account(self, name: str) -> Any:
         return self.accounts.get(name)
 
+    def group(self, name: str) -> int | None:
+        """Return the group: an app's is that of its account."""
+        return self.accounts[name].gid if name in self.accounts else super().group(name)
+
     def mounts_below(self, path: Path) -> list[str]:
         return [point for point in self.mounts if point.startswith(f"{path}/")]
 

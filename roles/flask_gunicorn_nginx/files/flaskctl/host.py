@@ -360,9 +360,11 @@ class Host:
                 response = connection.getresponse()
                 body, said = response.read(1000).decode("utf-8", "ignore"), response.headers
             if late:
-                raise TimeoutError(f"no whole answer in {ANSWER_SECONDS:.0f} s")
+                raise TimeoutError
             return Answer(response.status, said.get("X-Release", ""), body, said.get("Location", ""))
         except (OSError, http.client.HTTPException) as error:
+            if late:  # whatever our own hanging up looks like
+                error = TimeoutError(f"no whole answer in {ANSWER_SECONDS:.0f} s")
             return Answer(0, "", f"{type(error).__name__}: {error}")
         finally:
             connection.close()
