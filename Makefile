@@ -10,7 +10,7 @@ help:
 	@echo "make demo-down    remove what the demo made"
 	@echo "make compose-demo the sample app and nginx as two containers of Docker Compose, the same address; see docs/compose.md"
 	@echo "make compose-down remove the two containers"
-	@echo "make test         every check; ONLY=lint,unit,default for some of them, KEEP=1 leaves the hosts of a scenario"
+	@echo "make test         every check; ONLY=lint,unit,default for some of them, HOSTS=ubuntu2404,debian12 for other hosts, KEEP=1 leaves those of a scenario"
 	@echo "make test-apps    half an hour: real apps (Flask's tutorial, isso, Dash ...) released twice under load; APPS=\"flaskr isso\" for some"
 	@echo "make lint         the linters alone"
 	@echo "make docs         the documentation as a site, in .cache/site; it fails on a link that leads nowhere"
@@ -38,7 +38,7 @@ compose-down:
 
 test:
 	@tools/bootstrap --all
-	@$(PYTHON) -m tools.check $(if $(ONLY),--only $(ONLY)) $(if $(KEEP),--keep)
+	@$(PYTHON) -m tools.check $(if $(ONLY),--only "$(ONLY)") $(if $(HOSTS),--hosts "$(HOSTS)") $(if $(KEEP),--keep)
 
 test-apps:
 	@tools/bootstrap --engine

@@ -1,5 +1,7 @@
 """Every check in one command, `make test`; `ONLY=lint,unit,default make test` runs some of them.
 
+`HOSTS=ubuntu2404,debian12` runs the Molecule scenarios on those, in as many runs as it takes for all to have a turn.
+
 Stages: lint, unit and syntax (on each ansible-core there is an environment for), demo, compose, and every Molecule
 scenario. A stage fails when it finds something, when it collects no test where it should, and when it did not run at
 all. The last line counts tests; a stage that fails without a failing test counts as one.
@@ -13,7 +15,7 @@ import os
 import re
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -117,9 +119,7 @@ def ansible_test(environments_: Sequence[Environment]) -> Result:
         every.append(counts)
         if code != 0:
             return Result("sanity", "ansible-test failed", counts, evidence=log_end(log))
-    reasons = tuple(dict.fromkeys(reason for counts in every for reason in counts.reasons))
-    passed, skipped = sum(counts.passed for counts in every), sum(counts.skipped for counts in every)
-    return Result("sanity", counts=Counts(passed, 0, skipped, reasons))
+    return Result("sanity", counts=sum(every, Counts()))
 
 
 def unit(environment: Environment) -> Result:
@@ -173,23 +173,39 @@ def containers(environment: Environment) -> Result:
     return judged("compose", code, read_junit(junit), log)
 
 
-def scenario(environment: Environment, name: str, keep: bool) -> Result:
+def scenario(environment: Environment, one: scenarios.Scenario, keep: bool, kinds: Sequence[str]) -> Result:
+    """One Molecule scenario on the kinds of hosts that are named, or on its own; a run for as many as it has hosts."""
+    runs = one.runs(kinds)
+    if keep and len(runs) > 1:
+        raise Problem(f"KEEP=1 leaves the hosts of one run: name at most {len(one.choices)} in HOSTS for {one.name}.")
+    results = [scenario_run(environment, one.name, keep, chosen) for chosen in runs]
+    return Result(
+        one.name,
+        "; ".join(f"{result.stage}: {result.problem}" for result in results if result.problem),
+        sum((result.counts for result in results if result.counts), Counts()),
+        "\n\n".join(result.evidence for result in results if result.evidence),
+    )
+
+
+def scenario_run(environment: Environment, name: str, keep: bool, chosen: Mapping[str, str]) -> Result:
     """One Molecule scenario from nothing to nothing; the tests on its hosts are counted from their own report.
 
     Molecule's verifier is content with no tests at all, and a scenario can end early with success: the report is
     what says that hosts were really judged.
     """
-    junit = fresh_junit(name)
-    log = LOGS / f"scenario-{name}.log"
+    run = "-".join([name, *dict.fromkeys(chosen.values())])
+    junit = fresh_junit(run)
+    log = LOGS / f"scenario-{run}.log"
     variables = in_environment(
         environment,
         MOLECULE_GLOB="molecule/*/molecule.yml",
         # the flag reaches the verifier's pytest this way, whatever a scenario says about its verifier
         PYTEST_ADDOPTS=f"--junitxml={junit}",
+        **chosen,
     )
     argv = [program(environment, "molecule"), "test", "--scenario-name", name, "--no-command-borders"]
     code = logged([*argv, "--destroy=never"] if keep else argv, log, variables)
-    return judged(name, code, read_junit(junit), log)
+    return judged(run, code, read_junit(junit), log)
 
 
 def judged(name: str, code: int, counts: Counts, log: Path) -> Result:
@@ -222,7 +238,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def stages(found: Sequence[Environment], keep: bool) -> list[Stage]:
+def stages(found: Sequence[Environment], keep: bool, kinds: Sequence[str] = ()) -> list[Stage]:
     """All stages, in the order in which they find mistakes soonest."""
     first = found[0]
     result = [Stage("lint", "lint", partial(lint, found)), Stage("sanity", "lint", partial(ansible_test, found))]
@@ -231,7 +247,8 @@ def stages(found: Sequence[Environment], keep: bool) -> list[Stage]:
     result.append(Stage("demo", "demo", partial(demo, first), ("debian12",)))
     result.append(Stage("compose", "compose", partial(containers, first)))
     result += [
-        Stage(each.name, each.name, partial(scenario, first, each.name, keep), each.images) for each in scenarios.find()
+        Stage(each.name, each.name, partial(scenario, first, each, keep, kinds), each.images(kinds))
+        for each in scenarios.find()
     ]
     return result
 
@@ -247,9 +264,14 @@ def side_by_side(chosen: Sequence[Stage]) -> list[list[Stage]]:
     return [[stage for stage in chosen if lane(stage) == each] for each in lanes]
 
 
+def listed(names: str) -> list[str]:
+    """Names with commas or blanks between, each once."""
+    return list(dict.fromkeys(name for name in re.split(r"[,\s]+", names) if name))
+
+
 def selected(every: Sequence[Stage], only: str) -> list[Stage]:
     """The stages of --only; when it is empty all. Raises Problem for a name that is none."""
-    wanted = [name for name in re.split(r"[,\s]+", only) if name]
+    wanted = listed(only)
     known = list(dict.fromkeys(stage.group for stage in every))
     unknown = [name for name in wanted if name not in known]
     if unknown:
@@ -311,11 +333,15 @@ def work() -> int:
     parser.add_argument(
         "--only", default="", metavar="STAGE,...", help="lint, unit, syntax, demo, compose, or Molecule scenarios"
     )
+    parser.add_argument(
+        "--hosts", default="", metavar="HOST,...", help=f"run the scenarios on these: {', '.join(images.HOSTS)}"
+    )
     parser.add_argument("--keep", action="store_true", help="leave a scenario's hosts running, to look at them")
     options = parser.parse_args()
     began = time.monotonic()
     found = environments.made()
-    chosen = selected(stages(found, options.keep), options.only)
+    kinds = images.known(listed(options.hosts))
+    chosen = selected(stages(found, options.keep, kinds), options.only)
     for environment in found:
         print(f"{core(environment)} in {environment.name}")
     if len(found) == 1:

@@ -25,6 +25,11 @@ class Counts:
         """How many tests there were."""
         return self.passed + self.failed + self.skipped
 
+    def __add__(self, other: Counts) -> Counts:
+        """Both runs as one; a reason that both have stands once."""
+        reasons = tuple(dict.fromkeys([*self.reasons, *other.reasons]))
+        return Counts(self.passed + other.passed, self.failed + other.failed, self.skipped + other.skipped, reasons)
+
     def __str__(self) -> str:
         parts = [f"{self.passed} passed"]
         parts += [f"{self.failed} FAILED"] if self.failed else []

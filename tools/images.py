@@ -204,11 +204,17 @@ def one_builder() -> Iterator[None]:
         yield
 
 
-def ensure(names: Sequence[str]) -> list[str]:
-    """Make sure that an engine answers and the host images are current; return the names that were built."""
+def known(names: Sequence[str]) -> Sequence[str]:
+    """The names, each that of a host; raises Problem for one that is none."""
     unknown = [name for name in names if name not in HOSTS]
     if unknown:
         raise Problem(f"No such test host: {', '.join(unknown)}. There are: {', '.join(HOSTS)}.")
+    return names
+
+
+def ensure(names: Sequence[str]) -> list[str]:
+    """Make sure that an engine answers and the host images are current; return the names that were built."""
+    known(names)
     engine.up()
     if all(is_current(name) for name in names):
         return []

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import os
 import subprocess
 import tarfile
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from tools import hosts as containers
 pytestmark = pytest.mark.on("upgrade")
 
 OLD = "6558cb6cefc0"  # flaskctl was one file then
-SYSTEM = "debian13"
+SYSTEM = os.environ.get("HOST_1", "debian13")  # as `make test HOSTS=...` chooses
 
 
 @dataclasses.dataclass
