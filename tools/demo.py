@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tools import engine, hosts, images
-from tools.run import CACHE, LOGS, ROOT, Problem, main, output, seconds, short, step
+from tools.progress import Line
+from tools.run import CACHE, DURATIONS, LOGS, ROOT, Problem, main, output, seconds, short, step
 
 KIND = "debian12"
 APP = "hello"
@@ -101,8 +102,11 @@ def deploy(demo: Settings) -> int:
     path = LOGS / f"{demo.name}.log"
     path.parent.mkdir(parents=True, exist_ok=True)
     print(f"{' '.join(['ansible-playbook', *argv[1:]])}:", flush=True)
+    what = f"the playbook on {demo.name}"
+    last, began = DURATIONS.last(what), time.monotonic()
     with (
         path.open("w") as log,
+        Line(lambda took: f"  ... {seconds(took)}{last}") as line,
         subprocess.Popen(
             argv,
             cwd=ROOT,
@@ -114,13 +118,14 @@ def deploy(demo: Settings) -> int:
         ) as playbook,
     ):
         recap = False
-        for line in playbook.stdout or ():
-            log.write(line)
-            recap = recap or line.startswith("PLAY RECAP")
-            if line.strip() and not recap:
-                print(f"  {line}", end="", flush=True)
+        for told in playbook.stdout or ():
+            log.write(told)
+            recap = recap or told.startswith("PLAY RECAP")
+            if told.strip() and not recap:
+                line.say(f"  {told.rstrip()}")
     if playbook.returncode != 0:
         raise Problem(f"The playbook failed, as it says above; its output is in {short(path)}, too.")
+    DURATIONS.keep(what, time.monotonic() - began)
     return changes(path.read_text())
 
 

@@ -9,12 +9,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+
+from tools.progress import Durations, Line
+from tools.progress import seconds as seconds
 
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".cache"
 LOGS = CACHE / "logs"
+DURATIONS = Durations(CACHE / "durations.json")
 
 
 class Problem(Exception):
@@ -25,25 +29,22 @@ class Problem(Exception):
         self.evidence = evidence
 
 
-def seconds(duration: float) -> str:
-    """A duration in seconds the way people read it: 0.4 s, 47 s, 3 min 05 s."""
-    if duration < 9.95:
-        return f"{duration:.1f} s"
-    whole = round(duration)
-    return f"{whole} s" if whole < 120 else f"{whole // 60} min {whole % 60:02} s"
-
-
 @contextmanager
 def step(title: str) -> Iterator[None]:
-    """Say what is about to take a while and, on the same line, how long it took."""
-    print(f"{title} ... ", end="", flush=True)
-    started = time.monotonic()
+    """Say what is about to take a while and, on the same line, how long it took; on a terminal for how long it runs."""
+    started, last = time.monotonic(), DURATIONS.last(title)
+    outer, line = Line.shown, Line(lambda took: f"{title} ... {seconds(took)}{last}")
+    if not line.in_place:
+        print(f"{title}{last} ... ", end="", flush=True)
+    outcome = "failed after "
     try:
-        yield
-    except BaseException:
-        print(f"failed after {seconds(time.monotonic() - started)}", flush=True)
-        raise
-    print(seconds(time.monotonic() - started), flush=True)
+        with line if outer is None else nullcontext():
+            yield
+        outcome = ""
+    finally:
+        took = time.monotonic() - started
+        (outer or line).say(f"{f'{title} ... ' if line.in_place else ''}{outcome}{seconds(took)}")
+    DURATIONS.keep(title, took)
 
 
 def tail(path: Path, lines: int = 40) -> str:

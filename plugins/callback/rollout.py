@@ -38,12 +38,12 @@ from ansible.errors import AnsibleError
 from ansible.playbook.task_include import TaskInclude
 from ansible.plugins.callback.default import CallbackModule as Default
 from ansible.release import __version__
+from ansible_collections.flaskfleet.web.plugins.plugin_utils.progress import Batches, Phase, Watch
 from ansible_collections.flaskfleet.web.plugins.plugin_utils.told import (
     FAILED_NAMES,
     listed,
     origin,
     plain,
-    seconds,
     why,
     words,
 )
@@ -140,35 +140,6 @@ class Failure(NamedTuple):
     hosts: list[str]
 
 
-class Phase:
-    """A part of a run: since when it runs, and how far each host has come in it."""
-
-    WORST = tuple(COLORS)
-
-    def __init__(self, name: str, now: float) -> None:
-        self.name, self.began = name, now
-        self.hosts: dict[str, str] = {}
-
-    def note(self, host: str, outcome: str) -> None:
-        """Keep the worst of what happened on a host."""
-        self.hosts[host] = min(outcome, self.hosts.get(host, ""), key=self.WORST.index)
-
-    def worst(self) -> str:
-        """Return the worst of what happened on any host."""
-        return min(self.hosts.values(), key=self.WORST.index)
-
-    def line(self, now: float, width: int = 80) -> str:
-        """Return what happened, as a line; on a narrow terminal without the columns."""
-        by: dict[str, list[str]] = {}
-        for host, outcome in sorted(self.hosts.items()):
-            by.setdefault(outcome, []).append(host)
-        parts = [f"{listed(by[outcome])} {outcome}".rstrip() for outcome in self.WORST if outcome in by]
-        if len(parts) > 1 and "" in by:
-            parts[-1] += " unchanged"
-        text = f"  {self.name:<12} {'; '.join(parts)}"
-        return f"{text:<{max(0, min(width, 80) - 15)}} {seconds(now - self.began):>12}"
-
-
 def quiet(method: Callable[..., None]) -> Callable[..., None]:
     """Leave an event to Ansible's own output where more was asked for with -v."""
 
@@ -207,6 +178,9 @@ class CallbackModule(Default):  # type: ignore[misc]
         self.selected: set[bool] = set()  # whether of the role, for each task that --tags has chosen
         self.role_was_here = False
         self.terminal = sys.stdout.isatty()
+        self.hosts: list[str] = []  # of the play
+        self.batches = Batches()
+        self.watch = Watch(self.say_so_far)
 
     # What stands on the screen
 
@@ -228,14 +202,24 @@ class CallbackModule(Default):  # type: ignore[misc]
     def progress(self) -> None:
         """Show on a terminal which phase runs, and since when."""
         if self.terminal and self.phase:
-            since = time.strftime("%H:%M:%S", time.localtime(self.phase.began))
-            done = f", {listed(sorted(self.phase.hosts))} so far" if self.phase.hosts else ""
-            text = f"  {self.phase.name} since {since}{done} ..."[: self.width() - 1]  # a line that wraps stays
+            text = f"  {self.phase.name} {self.phase.so_far()} ..."[: self.width() - 1]  # a line that wraps stays
             sys.stdout.write(f"\r\033[K{text}\r")
             sys.stdout.flush()
 
+    def say_so_far(self, phase: Phase) -> None:
+        """Print in a log how far a phase is that takes long."""
+        self.say(f"  {phase.name:<12} {phase.so_far()} ...")
+        sys.stdout.flush()
+
+    def begin_phase(self, name: str) -> None:
+        """Begin with a phase, or with what is none."""
+        self.phase = Phase(name, time.time()) if name else None
+        if not self.terminal:
+            self.watch.over(self.phase)
+
     def end_phase(self) -> None:
         """Print the line of the phase that ends here, if any host had something to do in it."""
+        self.watch.over(None)
         if self.phase and self.phase.hosts:
             self.say(self.phase.line(time.time(), self.width()), COLORS[self.phase.worst()])
         self.phase = None
@@ -289,6 +273,12 @@ class CallbackModule(Default):  # type: ignore[misc]
         if self.phase and result.task.action not in constants._ACTION_SET_FACT:  # which the host hears nothing of
             host = result.host.get_name()
             self.phase.note(delegate_of(result) or host if result.task.run_once else host, outcome)
+        self.end_host(result)
+
+    def end_host(self, result: Any) -> None:
+        """Keep that a host is through with the task."""
+        if self.phase:
+            self.phase.done.add(result.host.get_name())
         self.progress()
 
     def enter(self, task: Any) -> None:
@@ -308,7 +298,11 @@ class CallbackModule(Default):  # type: ignore[misc]
             self.enter(task)
         if not self.phase or name != self.phase.name:
             self.end_phase()
-            self.phase = Phase(name, time.time()) if name else None
+            self.begin_phase(name)
+        if self.phase:
+            batch = task.get_vars().get(f"__{ROLE}_batch") if self.batches.hosts and hooked(task) else None
+            hosts = batch or self.hosts
+            self.phase.begin(hosts[:1] if task.run_once else hosts, self.batches.place(hosts) if batch else "")
         if not task.action.endswith("pause"):  # which asks on this line
             self.progress()
 
@@ -331,7 +325,8 @@ class CallbackModule(Default):  # type: ignore[misc]
     def v2_playbook_on_play_start(self, play: Any) -> None:
         self.end_task()
         self.end_phase()
-        self._play, self.role, self.running = play, None, ""
+        self._play, self.role, self.running, self.batches = play, None, "", Batches()
+        self.hosts = play.get_variable_manager().get_vars(play=play, include_hostvars=False)["ansible_play_batch"]
         self.say(play.get_name().strip() + (" (check mode: nothing is changed)" if play.check_mode else ""))
 
     def v2_playbook_on_task_start(self, task: Any, is_conditional: bool) -> None:
@@ -378,6 +373,7 @@ class CallbackModule(Default):  # type: ignore[misc]
     @quiet
     def v2_runner_on_skipped(self, result: Any) -> None:
         self.warn(result)
+        self.end_host(result)
 
     @quiet
     def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
@@ -414,7 +410,10 @@ class CallbackModule(Default):  # type: ignore[misc]
 
     @quiet
     def v2_playbook_on_include(self, included_file: Any) -> None:
-        """Say nothing of files that are included."""
+        """Say nothing of files that are included; those of a rollout's batches tell how many there are."""
+        batch = included_file._vars.get(f"__{ROLE}_batch")
+        if batch:
+            self.batches.note(included_file._task._uuid, batch)
 
     @quiet
     def v2_on_file_diff(self, result: Any) -> None:

@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import pytest
 import yaml
 from ansible.errors import AnsibleError
 from ansible_collections.flaskfleet.web.plugins.callback import rollout
-from ansible_collections.flaskfleet.web.plugins.plugin_utils import told
+from ansible_collections.flaskfleet.web.plugins.plugin_utils import progress, told
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 TASKS = REPOSITORY / "roles/flask_gunicorn_nginx/tasks"
@@ -79,6 +80,14 @@ PLAYBOOK = """
 """
 
 
+# ansible-playbook, to which another time is long
+IMPATIENT = """
+import threading
+from ansible.cli.playbook import main
+timer = threading.Timer
+threading.Timer = lambda after, *rest: timer({long}, *rest)
+main()
+"""
 Run = Callable[..., str]
 
 
@@ -90,11 +99,13 @@ def run(tmp_path: Path) -> Run:
     tasks.write_text(ROLE)
     (tmp_path / "hook.yml").write_text(HOOK)
 
-    def run(text: str, *options: str, on_a_terminal: bool = False, **environment: str) -> str:
+    def run(text: str, *options: str, on_a_terminal: bool = False, long: float = 0, **environment: str) -> str:
         (tmp_path / "play.yml").write_text(text)
         given = {"ansible_python_interpreter": sys.executable, "hook": str(tmp_path / "hook.yml")}
         local = ["-c", "local", "-e", json.dumps(given)]
         program = [str(Path(sys.executable).with_name("ansible-playbook"))]
+        if long:
+            program = [sys.executable, "-c", IMPATIENT.format(long=long)]
         argv = [*program, "-i", f"{HOSTS},", *local, str(tmp_path / "play.yml"), *options]
         done = subprocess.run(
             ["script", "-qec", shlex.join(argv), "/dev/null"] if on_a_terminal else argv,
@@ -344,6 +355,117 @@ def test_on_a_terminal_the_phase_that_runs_stands_on_one_line_however_narrow_and
     running = [line for line in shown if not line.endswith(" s")]
     assert running and max(map(len, running)) == 39, said
     assert "The run was cut in: Press ctrl-C." in said and "PLAY RECAP" not in said, said
+
+
+# a rollout in batches, as far as the callback knows it by its variable
+IN_BATCHES = """
+- name: stage | Stage
+  ansible.builtin.command: {argv: [sleep, "{{ nap if inventory_hostname == 'web3' else 0 }}"]}
+  changed_when: true
+- name: moves | Switch batch by batch
+  ansible.builtin.include_tasks: batch.yml
+  loop: [[web1], [web2, web3], [web4]]
+  loop_control: {loop_var: __flask_gunicorn_nginx_batch}
+"""
+BATCH = """
+- name: batch | Plan
+  ansible.builtin.set_fact: {x: 1}
+  run_once: true
+- name: batch | Switch
+  ansible.builtin.include_tasks: switch.yml
+  when: inventory_hostname in __flask_gunicorn_nginx_batch
+"""
+SWITCH = """
+- name: switch | Switch
+  ansible.builtin.command: {argv: [sleep, "{{ nap if inventory_hostname == 'web3' else 0 }}"]}
+  changed_when: true
+- name: report | Say
+  ansible.builtin.debug: {msg: done}
+"""
+
+
+@pytest.fixture
+def in_batches(run: Run, tmp_path: Path) -> Run:
+    for name, text in (("main", IN_BATCHES), ("batch", BATCH), ("switch", SWITCH)):
+        (tmp_path / f"roles/flask_gunicorn_nginx/tasks/{name}.yml").write_text(text)
+    return run
+
+
+def timeless(lines: list[str]) -> list[str]:
+    return [re.sub(r" since \d\d:\d\d:\d\d", " since T", line) for line in lines]
+
+
+def test_in_a_log_a_phase_that_takes_long_is_told_once_with_its_batch_and_who_is_waited_for(in_batches: Run) -> None:
+    lines = timeless(without_seconds(in_batches(WITH_ROLE.replace("web1", "all", 1), "-e", "nap=4", long=2)))
+    quick = [line for line in lines if " since T" not in line]
+    assert quick == [
+        "Release the app",
+        "  stage        4 hosts changed",
+        "  switch       web1 changed",
+        "web1: done",
+        "  switch       web2, web3 changed",
+        "web2, web3: done",
+        "  switch       web4 changed",
+        "web4: done",
+        "  Smoke        4 hosts",
+    ]
+    # how many are done when it is told depends on the machine
+    before = {
+        re.sub(r" \d of (\d) done.*", r" N of \1 done", line): following
+        for line, following in zip(lines, lines[1:], strict=False)
+        if " since T" in line
+    }
+    assert before["  stage        since T, N of 4 done"] == quick[1], lines
+    assert before["  switch       since T, batch 2 of 3, 1 of 4 hosts before it, N of 2 done"] == quick[4], lines
+    assert not set(before) & set(before.values()), "each phase has one"
+
+
+def test_what_is_quick_has_no_line_more(in_batches: Run) -> None:
+    assert " since " not in in_batches(WITH_ROLE.replace("web1", "all", 1), "-e", "nap=0")
+
+
+def test_on_a_terminal_it_stands_in_place(in_batches: Run) -> None:
+    said = in_batches(WITH_ROLE.replace("web1", "all", 1), "-e", "nap=1", on_a_terminal=True, COLUMNS="120")
+    shown = timeless([line for line in re.split(r"[\r\n]+", said.replace("\x1b[K", "")) if line.endswith(" ...")])
+    assert "  switch since T, batch 2 of 3, 1 of 4 hosts before it, 1 of 2 done, waiting for web3 ..." in shown, said
+    assert "  stage since T, 0 of 4 done ..." in shown
+    assert said.count(" ...\n") == said.count(" ...\n\n\x1b[K"), "each is drawn over by what comes next"
+
+
+def test_how_far_a_phase_is_names_few_that_are_waited_for_and_counts_many() -> None:
+    phase = progress.Phase("stage", 0)
+    phase.begin([f"web{number}" for number in range(10)], "")
+    assert phase.so_far().endswith(", 0 of 10 done")
+    phase.done |= {"web0", "web1"}
+    assert phase.so_far().endswith(", 2 of 10 done")
+    phase.done |= {f"web{number}" for number in range(8)}
+    assert phase.so_far().endswith(", 8 of 10 done, waiting for web8, web9")
+    phase.begin(["web1"], "")
+    assert phase.so_far().count(",") == 0, "one host is done when its line comes"
+
+
+def test_batches_of_another_rollout_are_counted_anew() -> None:
+    batches = progress.Batches()
+    batches.note("a", ["web1"])
+    assert batches.place(["web1"]) == "", "one batch is no batch"
+    batches.note("a", ["web2", "web3"])
+    assert batches.place(["web2", "web3"]) == "batch 2 of 2, 1 of 3 hosts before it"
+    assert batches.place(["web4"]) == ""
+    batches.note("b", ["web2", "web3"])
+    batches.note("b", ["web1"])
+    assert batches.place(["web1"]) == "batch 2 of 2, 2 of 3 hosts before it"
+
+
+def test_nothing_is_told_of_a_phase_that_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "LONG", 0.05)
+    told_of: list[str] = []
+    watch = progress.Watch(lambda phase: told_of.append(phase.name))
+    for name in ("one", "two"):
+        watch.over(progress.Phase(name, 0))
+    time.sleep(0.2)
+    watch.over(None)
+    time.sleep(0.1)
+    assert told_of == ["two"]
 
 
 WRONG_TYPE = {f"flask_gunicorn_nginx_{name}": value for name, value in (("name", "hello"), ("port", "many"))}
