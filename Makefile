@@ -3,7 +3,7 @@ export MOLECULE_GLOB := molecule/*/molecule.yml
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 PYTHON := PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/python
 
-.PHONY: help demo demo-down compose-demo compose-down test test-apps lint docs audit mutants soak bench-fleet clean
+.PHONY: help demo demo-down compose-demo compose-down test test-apps lint collection docs audit mutants soak bench-fleet clean
 
 help:
 	@echo "make demo         the sample app on a host in a container, http://localhost:8080/ (DEMO_PORT=8081 for another port)"
@@ -47,6 +47,10 @@ test-apps:
 lint:
 	@tools/bootstrap --all
 	@$(PYTHON) -m tools.check --only lint
+
+collection:
+	@tools/bootstrap
+	@$(PYTHON) -m tools.collection $(if $(VERSION),--version "$(VERSION)")
 
 docs:
 	@tools/bootstrap

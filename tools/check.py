@@ -11,27 +11,26 @@ from __future__ import annotations
 
 import argparse
 import fcntl
-import os
 import re
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from tools import compose, environments, hosts, images, sanity, scenarios
-from tools.audit import files as audited
-from tools.environments import Environment
+from tools import collection, compose, environments, hosts, images, sanity, scenarios
+from tools.environments import Environment, in_environment, program
 from tools.evidence import Counts, read_junit, why_failed
-from tools.run import CACHE, LOGS, ROOT, Problem, logged, main, seconds, short
+from tools.lint import commands as lint_commands
+from tools.progress import Line
+from tools.run import CACHE, DURATIONS, LOGS, ROOT, Problem, logged, main, seconds, short
 
 JUNIT = CACHE / "junit"
 # Scenarios that wait more than they work, and hold nobody to a time: two at once take less than one after the other.
 SIDE_BY_SIDE = (("faults", "tls"), ("neighbours", "shapes"))
 DEMO_HOST = "flaskfleet-demo-check"
-NO_COLOR = {"NO_COLOR": "1", "PY_COLORS": "0", "ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0"}
 
 
 @dataclass(frozen=True)
@@ -53,17 +52,6 @@ class Stage:
     group: str
     run: Callable[[], Result]
     images: tuple[str, ...] = ()
-
-
-def in_environment(environment: Environment, **more: str) -> dict[str, str]:
-    """The variables under which a tool finds the programs of its environment first, and logs without colours."""
-    path = f"{environment.home / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-    return {**NO_COLOR, "PATH": path, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), **more}
-
-
-def program(environment: Environment, name: str) -> str:
-    """A program of an environment."""
-    return str(environment.home / "bin" / name)
 
 
 def core(environment: Environment) -> str:
@@ -95,20 +83,9 @@ def log_end(log: Path) -> str:
 
 
 def lint(environments_: Sequence[Environment]) -> Result:
-    """Linters once, ansible-lint with each ansible-core: it loads playbooks the way that core does."""
-    first = environments_[0]
-    commands = [
-        (f"ansible-lint{e.suffix}", e, [program(e, "ansible-lint"), "--offline", "--nocolor"]) for e in environments_
-    ]
-    commands += [
-        ("ruff", first, [program(first, "ruff"), "check", "."]),
-        ("mypy", first, [program(first, "mypy"), "."]),
-        ("yamllint", first, [program(first, "yamllint"), "--strict", "."]),
-        ("bandit", first, [program(first, "bandit"), "--quiet", *audited.BANDIT]),
-        ("zizmor", first, [program(first, "zizmor"), *audited.ZIZMOR]),
-        ("gixy", first, [program(first, "python"), "-m", "tools.audit.sites"]),
-    ]
-    return all_of("lint", commands)
+    """The linters."""
+    collection.ensure()
+    return all_of("lint", lint_commands(environments_))
 
 
 def ansible_test(environments_: Sequence[Environment]) -> Result:
@@ -298,16 +275,33 @@ def judge(stage: Stage) -> Result:
 
 def run_group(together: Sequence[Stage]) -> list[Result]:
     """Run the stages of one group at once, say each in one line, and show the evidence when it fails."""
-    results = []
-    print(f"{', '.join(stage.name for stage in together)} ... ", end="" if len(together) == 1 else "\n", flush=True)
-    with ThreadPoolExecutor(len(together)) as pool:
-        for result in pool.map(judge, together):
-            name = "" if len(together) == 1 else f"  {result.stage}: "
-            print(f"{name}{seconds(result.duration)}, {said(result)}", flush=True)
+    results: list[Result] = []
+    running = {stage.name: f"{stage.name}{DURATIONS.last(stage.name)}" for stage in together}
+    line = Line(lambda took: f"{', '.join([*running.values()])} ... {seconds(took)}")
+    alone = len(together) == 1
+    if not line.in_place:
+        print(f"{', '.join(running.values())} ... ", end="" if alone else "\n", flush=True)
+    with ThreadPoolExecutor(len(together)) as pool, line:
+        for finished in as_completed([pool.submit(judge, stage) for stage in together]):
+            result = finished.result()
+            del running[result.stage]
+            name = f"{result.stage}: " if line.in_place else "" if alone else f"  {result.stage}: "
+            line.say(f"{name}{seconds(result.duration)}, {said(result)}")
             if result.evidence:
-                print(f"\n{result.evidence.rstrip()}\n", flush=True)
+                line.say(f"\n{result.evidence.rstrip()}\n")
+            if not result.problem:
+                DURATIONS.keep(result.stage, result.duration)
             results.append(result)
-    return results
+    order = [stage.name for stage in together]
+    return sorted(results, key=lambda result: order.index(result.stage))
+
+
+def expected(lanes: Sequence[Sequence[Stage]]) -> str:
+    """How long all of it takes, by the last time of each stage; nothing where one is not known."""
+    known = DURATIONS.known()
+    if not all(stage.name in known for lane in lanes for stage in lane):
+        return ""
+    return f"last time these took {seconds(sum(max(known[stage.name] for stage in lane) for lane in lanes))}"
 
 
 def summary(results: Sequence[Result], duration: float) -> list[str]:
@@ -356,7 +350,10 @@ def work() -> int:
         needed = list(dict.fromkeys(name for stage in chosen for name in stage.images))
         if needed:
             images.ensure(needed)
-        results = [result for together in side_by_side(chosen) for result in run_group(together)]
+        lanes = side_by_side(chosen)
+        if expected(lanes):
+            print(expected(lanes), flush=True)
+        results = [result for together in lanes for result in run_group(together)]
     print()
     print("\n".join(summary(results, time.monotonic() - began)), flush=True)
     return 1 if any(result.problem for result in results) else 0

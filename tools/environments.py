@@ -28,6 +28,7 @@ LOCK_FILE = ROOT / "requirements-dev.txt"
 STAMP = "made-from"
 FIRST, NEWEST, OLDEST = NAMES = (".venv", ".venv-newest", ".cache/venv-oldest")
 NEWEST_FROM = (3, 12)  # the first Python that gets the newest ansible-core in the lock file
+NO_COLOR = {"NO_COLOR": "1", "PY_COLORS": "0", "ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0"}
 KNOWN = ((3, 14), (3, 13), (3, 12), (3, 11))
 
 
@@ -177,6 +178,17 @@ def ensure_from(lock_file: Path, environment: Environment) -> Environment:
             with step(f"making {environment.name} from {lock_file.relative_to(ROOT)}"):
                 make(environment, lock_file)
     return environment
+
+
+def in_environment(environment: Environment, **more: str) -> dict[str, str]:
+    """The variables under which a tool finds the programs of its environment first, and logs without colours."""
+    path = f"{environment.home / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    return {**NO_COLOR, "PATH": path, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), **more}
+
+
+def program(environment: Environment, name: str) -> str:
+    """A program of an environment."""
+    return str(environment.home / "bin" / name)
 
 
 def work() -> int:

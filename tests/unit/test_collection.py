@@ -6,16 +6,22 @@ import os
 import subprocess
 import sys
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
-from tools.run import copy_tree
+from tools.run import ROOT, copy_tree
 
 BIN = Path(sys.executable).parent
 # what a user needs of the repository, and what ansible-galaxy adds
 HOLDS = {"CHANGELOG.md", "LICENSE", "README.md", "docs", "meta", "playbooks", "plugins", "roles", "SECURITY.md"}
+# made of the fragments by the first release that has any
+HOLDS |= {path.name for path in ROOT.glob("CHANGELOG.rst")}
 ADDED = {"FILES.json", "MANIFEST.json"}
+ROLE = ROOT / "roles/flask_gunicorn_nginx"
+ENTER = ("import", "include")
 # refused before any host is asked
 WRONG = ("-e", '{"flask_gunicorn_nginx_name": "hello", "flask_gunicorn_nginx_port": 99999}')
 
@@ -46,6 +52,27 @@ def project(tmp_path: Path) -> Path:
     """A project of somebody's that uses the collection."""
     (tmp_path / "hosts.yml").write_text("flask_app: {hosts: {web1.example.com: {}}}\n")
     return tmp_path
+
+
+def entries() -> Iterator[tuple[str, str]]:
+    """Each playbook that enters the role, and by which of its files."""
+    for path in sorted((ROOT / "playbooks").glob("*.yml")):
+        for play in yaml.safe_load(path.read_text()):
+            asked = [task.get(f"ansible.builtin.{way}_role") for task in play.get("tasks", []) for way in ENTER]
+            for role in [*play.get("roles", []), *filter(None, asked)]:
+                yield path.stem, role.get("tasks_from", "main")
+
+
+def test_each_entry_of_the_role_is_specified_and_documented() -> None:
+    specs = yaml.safe_load((ROLE / "meta/argument_specs.yml").read_text())["argument_specs"]
+    entered = dict(entries())
+    assert entered["deploy"] == "main" and entered["rollback"] == "rollback"
+    assert set(specs) == set(entered.values()), "no more, no fewer"
+    for name, spec in specs.items():
+        assert (ROLE / f"tasks/{name}.yml").is_file()
+        assert spec["short_description"] and spec["description"], name
+
+        assert all(option["description"] and option["type"] for option in spec["options"].values()), name
 
 
 @pytest.mark.parametrize("way", ["file", "git"])

@@ -13,7 +13,16 @@ from tools import check, images, scenarios
 from tools.check import Result, Stage, judged, selected, summary
 from tools.environments import Environment
 from tools.evidence import Counts
+from tools.progress import Durations
 from tools.run import ROOT, Problem
+
+
+@pytest.fixture(autouse=True)
+def durations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Durations:
+    """Nothing is known of earlier runs."""
+    known = Durations(tmp_path / "durations.json")
+    monkeypatch.setattr(check, "DURATIONS", known)
+    return known
 
 
 @pytest.fixture
@@ -87,6 +96,22 @@ def test_stages_of_one_group_are_told_apart(capsys: pytest.CaptureFixture[str]) 
     assert lines[0] == "unit, unit-newest ... "
     assert lines[1].startswith("  unit: ") and lines[1].endswith("ok")
     assert lines[2].startswith("  unit-newest: ") and lines[2].endswith("broke")
+
+
+def test_a_stage_says_how_long_it_took_last_time_when_that_went_well(
+    durations: Durations, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stage, other = Stage("unit", "unit", lambda: Result("?")), Stage("tls", "tls", lambda: Result("?", "broke"))
+    assert check.expected([[stage], [other]]) == ""
+    durations.keep("unit", 185)
+    durations.keep("tls", 60)
+    assert check.expected([[stage], [other]]) == "last time these took 4 min 05 s"
+    assert check.expected([[stage, other]]) == "last time these took 3 min 05 s", "those of a lane run at once"
+    check.run_group([stage])
+    check.run_group([other])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("unit (3 min 05 s last time) ... 0.0 s, ok")
+    assert durations.known()["unit"] < 5 and durations.known()["tls"] == 60, "of a failure nothing is learnt"
 
 
 def test_every_scenario_of_the_repository_is_a_stage() -> None:
