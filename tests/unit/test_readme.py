@@ -53,7 +53,7 @@ def test_each_command_of_the_readme_is_run_here() -> None:
 @pytest.mark.parametrize("command", MAKE)
 def test_make_knows_the_target_and_runs_what_make_test_runs(command: str) -> None:
     # as typed, also where this itself runs under make
-    outer = ("MAKEFLAGS", "MAKEOVERRIDES", "MFLAGS", "MAKELEVEL", "ONLY", "KEEP")
+    outer = ("MAKEFLAGS", "MAKEOVERRIDES", "MFLAGS", "MAKELEVEL", "ONLY", "HOSTS", "KEEP")
     typed = {name: value for name, value in os.environ.items() if name not in outer}
     argv = [*command.split(), "-n"]
     done = subprocess.run(argv, cwd=ROOT, env=typed, capture_output=True, text=True, check=True)
