@@ -6,19 +6,27 @@ PYTHON := PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/python
 .PHONY: help demo demo-down compose-demo compose-down test test-apps lint collection docs audit mutants soak bench-fleet clean
 
 help:
-	@echo "make demo         the sample app on a host in a container, http://localhost:8080/ (DEMO_PORT=8081 for another port)"
-	@echo "make demo-down    remove what the demo made"
-	@echo "make compose-demo the sample app and nginx as two containers of Docker Compose, the same address; see docs/compose.md"
-	@echo "make compose-down remove the two containers"
-	@echo "make test         every check; ONLY=lint,unit,default for some of them, HOSTS=ubuntu2404,debian12 for other hosts, KEEP=1 leaves those of a scenario"
-	@echo "make test-apps    half an hour: real apps (Flask's tutorial, isso, Dash ...) released twice under load; APPS=\"flaskr isso\" for some"
-	@echo "make lint         the linters alone"
-	@echo "make docs         the documentation as a site, in .cache/site; it fails on a link that leads nowhere"
-	@echo "make audit        half an hour: sslyze, testssl.sh, nmap, wapiti and others, against hosts with the role's defaults; see docs/security.md"
-	@echo "make mutants      minutes: each small change of flaskctl's decisions, and whether a unit test minds"
-	@echo "make soak         hours: a hundred releases under a million requests, then every fault; see docs/reliability.md"
-	@echo "make bench-fleet  an hour: 30 hosts over SSH, this role and a plain playbook side by side; see docs/performance.md"
-	@echo "make clean        remove .venv and .cache"
+	@echo "See it run (a Debian or Ubuntu machine with root; what is missing is made, and told):"
+	@echo "  make demo         the sample app on a host in a container, http://localhost:8080/ (DEMO_PORT=8081 for another port)"
+	@echo "  make demo-down    remove what the demo made"
+	@echo "  make compose-demo the sample app and nginx as two containers of Docker Compose, the same address; see docs/compose.md"
+	@echo "  make compose-down remove the two containers"
+	@echo
+	@echo "Change it (CONTRIBUTING.md):"
+	@echo "  make test         every check. ONLY=lint,unit,default for some of them, HOSTS=ubuntu2404,debian12 for other hosts, KEEP=1 leaves those of a scenario"
+	@echo "  make lint         the linters alone, seconds to minutes"
+	@echo "  make docs         the documentation as a site, in .cache/site; it fails on a link that leads nowhere"
+	@echo "  make collection   the archive of the collection, in .cache/collection"
+	@echo
+	@echo "Judge it: long, and not part of make test:"
+	@echo "  make test-apps    half an hour: real apps (Flask's tutorial, isso, Dash ...) released twice under load; APPS=\"flaskr isso\" for some"
+	@echo "  make audit        half an hour: sslyze, testssl.sh, nmap, wapiti and others, against hosts with the role's defaults; see docs/security.md"
+	@echo "  make mutants      minutes: each small change of flaskctl's decisions, and whether a unit test minds"
+	@echo "  make soak         hours: a hundred releases under a million requests, then every fault; see docs/reliability.md"
+	@echo "  make bench-fleet  an hour: 30 hosts over SSH, this role and a plain playbook side by side; see docs/performance.md"
+	@echo
+	@echo "Be rid of it:"
+	@echo "  make clean        remove .venv and .cache"
 
 demo:
 	@tools/bootstrap --engine
