@@ -37,7 +37,7 @@ class Scenario:
     def runs(self, kinds: Sequence[str]) -> list[dict[str, str]]:
         """What the variables are in each run, so that all kinds have their turn; one run as it stands for none."""
         most = len(self.choices)
-        parts = [kinds[begin : begin + most] for begin in range(0, len(kinds), most)] if kinds else [[]]
+        parts = [kinds[begin : begin + most] for begin in range(0, len(kinds), most)] if kinds and most else [[]]
         return [dict(zip(self.choices, islice(cycle(part), most), strict=False)) for part in parts]
 
     def images(self, kinds: Sequence[str]) -> tuple[str, ...]:
@@ -51,9 +51,9 @@ def image_of(platform: dict[str, Any]) -> str:
     return str(platform.get("image") or str(platform["name"]).rpartition("-")[2])
 
 
-def read(path: Path, chosen: Mapping[str, str]) -> dict[str, Any]:
+def read(path: Path, chosen: Mapping[str, str] | None = None) -> dict[str, Any]:
     """The content of a Molecule file with the choice of hosts."""
-    text = CHOICE.sub(lambda found: chosen.get(found[1], found[2]), path.read_text())
+    text = CHOICE.sub(lambda found: (chosen or {}).get(found[1], found[2]), path.read_text())
     return yaml.safe_load(text) or {}
 
 

@@ -127,12 +127,13 @@ def test_no_two_scenarios_share_a_host() -> None:
 
 
 def kinds_of(scenario: scenarios.Scenario, kinds: list[str]) -> list[set[str]]:
-    """On which kinds a scenario runs, in each of its runs; a host that Molecule makes once counts once."""
+    """On which kinds a scenario runs, in each of its runs; hosts that are there for the others to ask left out."""
+    written = yaml.safe_load(scenario.path.read_text())["platforms"]
     return [
         {
             scenarios.image_of(platform)
-            for platform in scenarios.platforms(scenario.path, chosen)
-            if platform.get("groups") != ["directory"]  # somebody to ask, and nobody to be tested
+            for platform, told in zip(scenarios.platforms(scenario.path, chosen), written, strict=True)
+            if scenarios.CHOICE.search(told["name"])
         }
         for chosen in scenario.runs(kinds)
     ]
@@ -145,6 +146,7 @@ def kinds_of(scenario: scenarios.Scenario, kinds: list[str]) -> list[set[str]]:
 def test_every_scenario_runs_on_all_hosts_that_are_named_and_on_no_other(
     scenario: scenarios.Scenario, kinds: list[str]
 ) -> None:
+    assert scenario.choices, "write the kind of a host as ${HOST_1:-debian13}"
     runs = kinds_of(scenario, kinds)
     assert set.union(*runs) == set(kinds)
     assert len(runs) == -(-len(kinds) // len(scenario.choices)), "as few runs as can be"
@@ -202,6 +204,13 @@ def test_the_runs_of_a_scenario_are_one_result(monkeypatch: pytest.MonkeyPatch) 
 )
 def test_a_platforms_image_is_its_own_or_in_its_name(platform: dict[str, str], image: str) -> None:
     assert scenarios.image_of(platform) == image
+
+
+def test_a_scenario_without_a_choice_runs_as_it_stands(tmp_path: Path) -> None:
+    path = tmp_path / "molecule.yml"
+    path.write_text("platforms: [{name: a-debian12}]")
+    alone = scenarios.Scenario("a", path)
+    assert alone.runs(["debian13"]) == [{}] and alone.images(["debian13"]) == ("debian12",)
 
 
 def test_a_scenario_without_hosts_is_refused(tmp_path: Path) -> None:
