@@ -16,7 +16,7 @@ from tools.run import ROOT
 
 BIN = Path(sys.executable).parent
 PAGE = (ROOT / "docs/awx.md").read_text()
-FILES = dict(re.findall(r"(?ms)^`([^`\n]+)`\n\n```yaml\n(.*?)^```", PAGE))
+FILES = dict(re.findall(r"(?ms)^`([^`\n]+)`\n\n```yml\n(.*?)^```", PAGE))
 COMMIT = "1e7612788eaa6b3c87a3670ce86c64b830eba0ae"
 PUSHED = {"awx_webhook_payload": {"ref": "refs/heads/main", "after": COMMIT}}
 ELSEWHERE = {"awx_webhook_payload": {"ref": "refs/heads/topic", "after": COMMIT}}
