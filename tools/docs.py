@@ -1,12 +1,14 @@
 """Build the documentation as a site: `make docs`, into .cache/site; it fails on a link that leads nowhere.
 
 The pages are those of docs/, the README, and a reference made of what the code itself says: every variable from the
-role's argument specification, every command of flaskctl from its options, every playbook from its first line.
+role's argument specification, every command of flaskctl from its options, every playbook from its first line, every
+plugin that has a name for users from its documentation.
 """
 
 from __future__ import annotations
 
 import argparse
+import ast
 import re
 import shutil
 import sys
@@ -34,7 +36,7 @@ MADE = "Made of {source} by tools/docs.py.\n"
 # a link of Markdown to a file of this repository
 LINK = re.compile(r"\[([^\]]*)\]\((?!https?:|#)([^)#\s]+)(#[^)\s]*)?\)")
 # what ansible-doc knows to mark: C(code), V(value), O(option), M(module) ...
-MARKUP = re.compile(r"\b[CVOMIBRP]\(([^)]*)\)")
+MARKUP = re.compile(r"\b(?:[CVOMIBRPEU]|RV)\(([^)]*)\)")
 
 
 class Wide(argparse.HelpFormatter):
@@ -105,6 +107,31 @@ def reference_of_playbooks() -> str:
     return "\n".join(parts)
 
 
+def documentation_of(path: Path) -> dict[str, Any]:
+    """Return what a plugin or module says of itself, as ansible-doc reads it: the constant DOCUMENTATION, not run."""
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.Assign) and [ast.unparse(each) for each in node.targets] == ["DOCUMENTATION"]:
+            said: dict[str, Any] = yaml.safe_load(ast.literal_eval(node.value))
+            return said
+    return {}
+
+
+def reference_of_plugins() -> str:
+    """Return the page of what is set or called by its name, and not only used by the role."""
+    parts = ["# Plugins\n", MADE.format(source="what each plugin says of itself")]
+    for kind in ("become", "callback", "lookup", "modules"):
+        for path in sorted((ROOT / "plugins" / kind).glob("*.py")):
+            said = documentation_of(path)
+            name = said.get("name") or said["module"]
+            text = "\n\n".join(as_markdown(line) for line in lines_of(said["description"]))
+            parts.append(
+                f"## flaskfleet.web.{name}\n\n*{kind.removesuffix('s')}*. {said['short_description']}.\n\n{text}\n"
+            )
+            if said.get("options"):
+                parts.append(variables(said["options"], 3))
+    return "\n".join(parts)
+
+
 def linked(text: str, source: Path, names: Mapping[Path, str]) -> str:
     """Return a page whose links lead to pages of the site; a file that is none of them is named and not linked."""
 
@@ -137,7 +164,12 @@ def gather() -> None:
             target.write_text(linked(path.read_text(), path, names))
         else:
             shutil.copy2(path, target)
-    made = {"variables": reference_of_variables, "flaskctl": reference_of_flaskctl, "playbooks": reference_of_playbooks}
+    made = {
+        "variables": reference_of_variables,
+        "flaskctl": reference_of_flaskctl,
+        "playbooks": reference_of_playbooks,
+        "plugins": reference_of_plugins,
+    }
     (PAGES / "reference").mkdir()
     for name, page in made.items():
         (PAGES / "reference" / f"{name}.md").write_text(page())

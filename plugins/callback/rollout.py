@@ -11,7 +11,8 @@ author: Flask Fleet contributors (@flaskfleet)
 version_added: 0.1.0
 short_description: A rollout on one screen
 description:
-  - Shows the phases of a run with their hosts and seconds, in place on a terminal and as lines in a log.
+  - Shows the phases of a run with their hosts and seconds, in place on a terminal and as lines in a log. Of the
+    phase that runs it says since when, which batch, and how many hosts are done; in a log where it takes more than 20 seconds.
   - What failed is said once, with the hosts that it failed on, and so is a difference (C(--diff)) or a message that is
     the same on several hosts. A failure that is ignored, or that a C(rescue) takes care of, is said as such.
   - Tasks of others in the same play have lines of their own, by their names.

@@ -41,6 +41,15 @@ def test_the_reference_has_what_a_person_can_type_and_which_playbooks_there_are(
     assert [line[3:] for line in playbooks.splitlines() if line.startswith("## ")] == found
 
 
+def test_the_reference_has_every_plugin_with_a_name_for_users(pages: Path) -> None:
+    page = (pages / "reference/plugins.md").read_text()
+    kinds = ("become", "callback", "lookup", "modules")
+    found = [f"flaskfleet.web.{path.stem}" for kind in kinds for path in sorted((ROOT / "plugins" / kind).glob("*.py"))]
+    assert [line[3:] for line in page.splitlines() if line.startswith("## ")] == found
+    assert "### become_exe\n\n*str*, default `sudo`" in page
+    assert not [line for line in page.splitlines() if docs.MARKUP.search(line)], "marks of ansible-doc are gone"
+
+
 def test_a_link_leads_to_a_page_or_names_a_file_and_one_that_leads_nowhere_is_refused(tmp_path: Path) -> None:
     source = ROOT / "docs" / "operations.md"
     known = {ROOT / "README.md": "index.md"}
