@@ -11,8 +11,8 @@ author: Flask Fleet contributors (@flaskfleet)
 version_added: 0.1.0
 short_description: A rollout on one screen
 description:
-  - Shows the phases of a run with their hosts and seconds, in place on a terminal and as lines in a log. Of the
-    phase that runs it says since when, which batch, and how many hosts are done; in a log where it takes more than 20 seconds.
+  - Shows the phases of a run with their hosts and seconds, in place on a terminal and as lines in a log. Of the phase
+    that runs, since when, which batch, and how many hosts are done; in a log after 20 seconds.
   - What failed is said once, with the hosts that it failed on, and so is a difference (C(--diff)) or a message that is
     the same on several hosts. A failure that is ignored, or that a C(rescue) takes care of, is said as such.
   - Tasks of others in the same play have lines of their own, by their names.
@@ -204,8 +204,7 @@ class CallbackModule(Default):  # type: ignore[misc]
         """Show on a terminal which phase runs, and since when."""
         if self.terminal and self.phase:
             text = f"  {self.phase.name} {self.phase.so_far()} ..."[: self.width() - 1]  # a line that wraps stays
-            sys.stdout.write(f"\r\033[K{text}\r")
-            sys.stdout.flush()
+            print(f"\r\033[K{text}", end="\r", flush=True)
 
     def say_so_far(self, phase: Phase) -> None:
         """Print in a log how far a phase is that takes long."""
