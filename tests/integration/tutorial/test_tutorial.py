@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -26,7 +25,11 @@ def replacements() -> dict[str, str]:
     assert address
     table = {"203.0.113.10": address.strip(), "name: REPOSITORY": f"name: git+file://{REPOSITORY}"}
     # where a proxy inspects TLS the hosts' pip has to trust it
-    return table | ({NAME: f"{NAME}flask_gunicorn_nginx_pip: {{ca_bundle: /etc/ssl/control-node.crt}}\n"} if control_node_ca() else {})
+    return table | (
+        {NAME: f"{NAME}flask_gunicorn_nginx_pip: {{ca_bundle: /etc/ssl/control-node.crt}}\n"}
+        if control_node_ca()
+        else {}
+    )
 
 
 class Shell:
@@ -35,7 +38,9 @@ class Shell:
     def __init__(self) -> None:
         self.table = replacements()
         argv = ["docker", "exec", "-i", "-u", USER, "-w", f"/home/{USER}", DESK, "bash", "--login"]
-        self.process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        self.process = subprocess.Popen(
+            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
 
     def run(self, command: str) -> str:
         """Run a line, which must end well; what it printed."""
