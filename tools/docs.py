@@ -35,6 +35,11 @@ TOP = {
 MADE = "Made of {source} by tools/docs.py.\n"
 # a link of Markdown to a file of this repository
 LINK = re.compile(r"\[([^\]]*)\]\((?!https?:|#)([^)#\s]+)(#[^)\s]*)?\)")
+# what a browser fetches by itself for a page, from another host; who made a page (canonical) and links are not fetched
+FETCHED = re.compile(
+    r"""<(?:script|img|iframe|source|link(?! rel="canonical"))\b[^>]*?(?:src|href)="((?:https?:)?//[^"]+)"""
+)
+IN_STYLES = re.compile(r"""(?:url\(|@import )["']?((?:https?:)?//[^)"']+)""")
 # what ansible-doc knows to mark: C(code), V(value), O(option), M(module) ...
 MARKUP = re.compile(r"\b(?:[CVOMIBRPEU]|RV)\(([^)]*)\)")
 
@@ -154,7 +159,9 @@ def gather() -> None:
     PAGES.mkdir(parents=True)
     docs = ROOT / "docs"
     names = {
-        path: path.relative_to(docs).as_posix() for path in docs.rglob("*") if path.suffix in (".md", ".png", ".svg")
+        path: path.relative_to(docs).as_posix()
+        for path in docs.rglob("*")
+        if path.suffix in (".md", ".png", ".svg", ".cast")
     }
     names |= {ROOT / name: page for name, page in TOP.items() if (ROOT / name).exists()}
     for path, name in names.items():
@@ -175,12 +182,26 @@ def gather() -> None:
         (PAGES / "reference" / f"{name}.md").write_text(page())
 
 
+def elsewhere(site: Path) -> list[str]:
+    """Return what the pages and style sheets of a site load from other hosts."""
+    found = [
+        f"{path.relative_to(site)}: {address}"
+        for suffix, loads in ((".html", FETCHED), (".css", IN_STYLES), (".svg", IN_STYLES))
+        for path in sorted(site.rglob(f"*{suffix}"))
+        for address in loads.findall(path.read_text())
+    ]
+    return list(dict.fromkeys(found))
+
+
 def build(environment: Environment) -> None:
     """Have MkDocs make the site; raises Problem with what it found wrong."""
     log = LOGS / "docs.log"
     argv = [str(environment.home / "bin" / "mkdocs"), "build", "--strict", "--clean", "--site-dir", str(SITE)]
     if logged(argv, log) != 0:
         raise Problem("The documentation could not be built.", tail(log))
+    loaded = elsewhere(SITE)
+    if loaded:
+        raise Problem("Pages load something from elsewhere.", "\n".join(loaded))
 
 
 def work() -> int:

@@ -59,3 +59,21 @@ def test_a_link_leads_to_a_page_or_names_a_file_and_one_that_leads_nowhere_is_re
     assert docs.linked("[theirs](https://example.org/x.md)", source, known) == "[theirs](https://example.org/x.md)"
     with pytest.raises(Problem, match="links to gone.md, and there is no such file"):
         docs.linked("[gone](gone.md)", source, known)
+
+
+def test_what_a_page_loads_from_elsewhere_is_found_and_a_link_is_not(tmp_path: Path) -> None:
+    (tmp_path / "a.html").write_text(
+        '<link rel="canonical" href="https://docs.example/a.html"><a href="https://flask.example/">Flask</a>'
+        '<script src="assets/a.js"></script><img alt="x" src="docs/a.png">'
+    )
+    (tmp_path / "a.css").write_text("a { background: url(a.png) } /* https://docs.example */")
+    assert docs.elsewhere(tmp_path) == []
+    (tmp_path / "b.html").write_text(
+        '<script defer src="//cdn.example/b.js"></script><link href="https://f.example/c" x>'
+    )
+    (tmp_path / "b.css").write_text("@import url('https://fonts.example/f.css');")
+    assert docs.elsewhere(tmp_path) == [
+        "b.html: //cdn.example/b.js",
+        "b.html: https://f.example/c",
+        "b.css: https://fonts.example/f.css",
+    ]
