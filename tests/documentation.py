@@ -63,7 +63,6 @@ RUN = {
     r"ansible-doc .* flask_gunicorn_nginx": "tests/unit/test_readme.py",
     r"ansible-doc .* flaskfleet\.web\.flask_gunicorn_nginx": "tests/unit/test_collection.py",
     r"cp -r inventory/production inventory/shop": "tests/unit/test_documentation.py",
-    r"git clone REPOSITORY flask-fleet && cd flask-fleet": "tests/unit/test_readme.py",  # into another name
 }
 # What no test runs, and why.
 NOT_RUN = {

@@ -161,7 +161,7 @@ def gather() -> None:
     names = {
         path: path.relative_to(docs).as_posix()
         for path in docs.rglob("*")
-        if path.suffix in (".md", ".png", ".svg", ".cast")
+        if path.suffix in (".md", ".png", ".svg", ".cast", ".css")
     }
     names |= {ROOT / name: page for name, page in TOP.items() if (ROOT / name).exists()}
     for path, name in names.items():

@@ -1,4 +1,7 @@
-"""Every command of the README is run, word for word: by make, in a clone up to the hosts, or on a fake host."""
+"""The way of the README to one's own hosts, word for word, in a clone and up to the hosts; and what else it names.
+
+Who runs its other commands, and those of all pages: tests/documentation.py.
+"""
 
 from __future__ import annotations
 
@@ -42,23 +45,7 @@ def block(command: str) -> list[str]:
     return found
 
 
-MAKE, FLEET, HOST = block("make demo"), block("git clone"), block("flaskctl hello status")
-
-
-def test_each_command_of_the_readme_is_run_here() -> None:
-    """Another block needs a test of its own; that of HOST is tests/unit/flaskctl/test_readme_commands.py."""
-    assert [line for lines in blocks() for line in lines] == MAKE + FLEET + HOST
-
-
-@pytest.mark.parametrize("command", MAKE)
-def test_make_knows_the_target_and_runs_what_make_test_runs(command: str) -> None:
-    # as typed, also where this itself runs under make
-    outer = ("MAKEFLAGS", "MAKEOVERRIDES", "MFLAGS", "MAKELEVEL", "ONLY", "HOSTS", "KEEP")
-    typed = {name: value for name, value in os.environ.items() if name not in outer}
-    argv = [*command.split(), "-n"]
-    done = subprocess.run(argv, cwd=ROOT, env=typed, capture_output=True, text=True, check=True)
-    program = {"make demo": "tools.demo up", "make test": "tools.check"}[command]
-    assert done.stdout.strip().endswith(program), done.stdout
+FLEET = block("git clone")
 
 
 def answered(command: str, where: Path, **environment: str) -> tuple[int, str]:

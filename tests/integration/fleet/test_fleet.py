@@ -14,6 +14,7 @@ import urllib.request
 
 import pytest
 
+from tests.documentation import RUN, commands
 from tests.integration.fleet.conftest import Fleet, lines_of_table
 from tests.load.fleet import REPOSITORY, Host, Played
 
@@ -327,6 +328,9 @@ flask_gunicorn_nginx_listen: 8081
 flask_gunicorn_nginx_pip: {ca_bundle: "%s"}
 """
 
+(PULL,) = (pattern for pattern, who in RUN.items() if who == "tests/integration/fleet/test_fleet.py")
+WITH_PULL = [command.line for command in commands() if re.fullmatch(PULL, command.line)]
+
 
 def of_root(member: tarfile.TarInfo) -> tarfile.TarInfo:
     member.uid = member.gid = 0
@@ -361,17 +365,15 @@ def test_a_host_that_comes_up_alone_rolls_out_to_itself(fleet: Fleet) -> None:
     with tarfile.open(fileobj=packed, mode="w:gz") as tar:
         tar.add(repository, "repository", filter=of_root)
     host.put("/root/repository.tar.gz", packed.getvalue())
-    pip = f"env {f'PIP_CERT={ca}' if ca else ''} /opt/ansible/bin/pip install --quiet ansible-core"
-    host.run(
-        "tar xzf /root/repository.tar.gz -C /root && (which git || (apt-get update && apt-get install -y git))"
-        f" && python3 -m venv /opt/ansible && {pip}",
-        timeout=400,
-    )
-    host.put("/etc/flaskfleet/vault-password", b"none is used here\n")
+    host.run("tar xzf /root/repository.tar.gz -C /root && apt-get update", timeout=200)
+    host.put("/root/repository/vault-password", b"none is used here\n")
     for unit in ("flaskfleet-pull.service", "flaskfleet-pull.timer"):
-        text = (REPOSITORY / "docs/ansible-pull" / unit).read_text()
-        host.put(f"/etc/systemd/system/{unit}", text.replace("REPOSITORY", "file:///root/repository").encode())
+        text = (REPOSITORY / "docs/ansible-pull" / unit).read_text().replace("REPOSITORY", "file:///root/repository")
+        host.put(f"/root/repository/docs/ansible-pull/{unit}", text.encode())
     try:
+        # as the page has it, word by word
+        for line in WITH_PULL:
+            host.run(f"cd /root/repository && {f'export PIP_CERT={ca} && ' if ca else ''}{line}", timeout=400)
         host.run("systemctl daemon-reload && systemd-analyze verify /etc/systemd/system/flaskfleet-pull.*")
         journal = "journalctl -u flaskfleet-pull --no-pager -o cat"
         host.run(f"systemctl start flaskfleet-pull.service || {{ {journal}; exit 1; }}", timeout=300)
