@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from tests.rendering import REPOSITORY
-from tests.tutorial import FENCE
+from tests.tutorial import FENCE, joined
 
 PAGES = [
     *(REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "inventory/production/README.md")),
@@ -110,7 +110,7 @@ class Block:
     @property
     def commands(self) -> list[str]:
         """Return its commands, without what a comment says."""
-        lines = [re.sub(r"(^|\s+)#\s.*", "", line).strip() for line in self.text.splitlines()]
+        lines = [re.sub(r"(^|\s+)#\s.*", "", line).strip() for line in joined(self.text).splitlines()]
         return [line for line in lines if line] if self.kind == "commands" else []
 
 
@@ -133,7 +133,7 @@ def kind_of(text: str) -> str:
     return "python"
 
 
-FENCES = {"sh": "commands", "text": "picture"}
+FENCES = {"sh": "commands", "text": "picture", "": "unknown", "bash": "unknown", "console": "unknown"}
 
 
 @cache
@@ -145,7 +145,7 @@ def blocks() -> list[Block]:
 def blocks_of(page: str, text: str) -> Iterator[Block]:
     """Yield the blocks of a page, those between fences and those that are indented."""
     for found in FENCE.finditer(text):
-        yield Block(page, found[3], FENCES.get(found[1], found[1]))
+        yield Block(page, textwrap.dedent(found[3]), FENCES.get(found[1], found[1]))
     for indented in re.findall(r"(?m)(?:^ {4,}\S.*\n)+", FENCE.sub("", text)):
         block = textwrap.dedent(indented)
         yield Block(page, block, "picture" if page in PICTURES else kind_of(block))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-FENCE = re.compile(r'^```(\w+)(?: title="([^"]+)")?\n(.*?)^```$', re.MULTILINE | re.DOTALL)
+# in a list it is indented
+FENCE = re.compile(r'^ *```(\w*)(?: title="([^"]+)")?\n(.*?)^ *```$', re.MULTILINE | re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,7 @@ class Block:
 
     @property
     def commands(self) -> list[str]:
-        return self.text.splitlines() if self.kind == "sh" else []
+        return joined(self.text).splitlines() if self.kind == "sh" else []
 
     @property
     def printed(self) -> list[str]:
@@ -35,7 +37,12 @@ def blocks(page: Path) -> Iterator[Block]:
     headings = [(found.start(), found[1]) for found in re.finditer(r"^#+ (.*)$", FENCE.sub(blank, text), re.MULTILINE)]
     for found in FENCE.finditer(text):
         section = [name for start, name in headings if start < found.start()][-1]
-        yield Block(found[1], found[2] or "", found[3], section)
+        yield Block(found[1], found[2] or "", textwrap.dedent(found[3]), section)
+
+
+def joined(text: str) -> str:
+    """Return commands with each on one line: a backslash at the end of a line goes on with the next."""
+    return re.sub(r"\\\n\s*", "", text)
 
 
 def blank(found: re.Match[str]) -> str:

@@ -76,10 +76,19 @@ def test_the_tests_that_are_named_exist(name: str) -> None:
         ("    flask_gunicorn_nginx_limits: {requests: 5}\n", "yaml"),
         ("    [defaults]\n    inventory = inventory\n", "ini"),
         ("```sh\nfrobnicate\n```\n", "commands"),
+        ("- in a list:\n\n  ```sh\n  make test \\\n    KEEP=1\n  ```\n", "commands"),
+        ("```\nmake test\n```\n", "unknown"),
+        ("```console\n$ make test\n```\n", "unknown"),
+        ("    $ make test\n", "unknown"),
     ],
 )
 def test_a_block_is_what_it_looks_like_and_a_program_that_nobody_knows_is_found(text: str, kind: str) -> None:
     assert [block.kind for block in blocks_of("docs/page.md", text)] == [kind]
+
+
+def test_a_command_goes_on_behind_a_backslash() -> None:
+    (block,) = blocks_of("docs/page.md", "  ```sh\n  make test \\\n    KEEP=1  # they stay\n  ```\n")
+    assert block.commands == ["make test KEEP=1"]
 
 
 def test_a_command_that_nobody_runs_is_found() -> None:
