@@ -80,14 +80,16 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
 def go(shell: Shell, section: list[Block]) -> None:
     """Write the files, run the commands, and look for what the page says that they print, in the page's order."""
     said = ""
+    missing: list[str] = []
     for block in section:
         if block.path:
             shell.write(block.path, block.text)
         elif block.kind == "sh":
             said = "".join(shell.run(command) for command in block.commands)
         else:
-            missing = [line for line in block.printed if not is_printed(line, said)]
-            assert not missing, f"not printed: {missing}\n{said}"
+            missing += [f"{line!r} in\n{said}" for line in block.printed if not is_printed(line, said)]
+    # at the end, so that what comes then still finds what it builds on
+    assert not missing, "not printed: " + "\n".join(missing)
 
 
 @pytest.mark.parametrize("section", SECTIONS)
