@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from flaskctl.app import App
+from flaskctl.compress import END, compress
 from flaskctl.damage import mount_points_of, sound_copy, unit_files
 from flaskctl.errors import Refused
 from flaskctl.files import differs, erase, inventory, mirror, read_text, sync_directory, write, write_json
@@ -42,6 +43,7 @@ def build(
         app.host.checkpoint("unpack")
         fill(work / "app")
         link_writable(app, work / "app", config)
+        compress_static(app, work, config, "app/")
         files, server = inventory(work / "app"), server_of(config.gunicorn_conf)
         source = dependencies_of(work / "app", config.requirements, needs(server))
         key, built = ensure_venv(app, work / "app", source, config, python)
@@ -51,6 +53,7 @@ def build(
         os.symlink(f"../../venvs/{key}", work / "venv")
         if source.project:
             install_site(app, work, key, config, source, sound_copy(app, sha256, config))
+        compress_static(app, work, config, "site/", "venv/")
         write_configuration(work, config)
         app.host.checkpoint("manifest")
         noted = {name: config.notes.get(name, "") for name in ("by", "from", "revision")}
@@ -79,6 +82,18 @@ def build(
     finally:
         with contextlib.suppress(OSError):
             erase(work)
+
+
+def compress_static(app: App, work: Path, config: Config, *within: str) -> None:
+    """Compress the static files, where they lie in one of these parts of a release."""
+    target = static_target(work, config.static_dir)
+    if target and target.startswith(within):
+        for name in compress(work / target, work, app.venvs_dir):
+            plain = name[: -len(END)]
+            app.warnings.append(
+                f"{config.static_dir}/{name} does not unpack to {plain}, in whose place nginx sends it: made anew."
+                f" Remedy: compress {plain} after its last change, or leave {name} out of the source"
+            )
 
 
 def check_packages(app: App, venv: Path, server: Server) -> None:
