@@ -88,6 +88,19 @@ SCENARIOS: dict[str, dict[str, Any]] = {
     },
     "a limit of requests alone": {"default_server": True, "limits": {"requests": "5", "burst": 9}},
     "a limit of connections alone": {"default_server": True, "limits": {"connections": 100}},
+    "a micro-cache": {
+        "server_names": ["example.com"],
+        "micro_cache": {"seconds": 1, "user_headers": ["X-Account"]},
+        "trusted_proxies": ["10.0.0.0/8"],
+        "static": {"immutable": r'(assets|"x"\\)/.+\.(js|css)'},
+    },
+    "a micro-cache that never goes on with what is old": {
+        "default_server": True,
+        "micro_cache": {"seconds": 5, "stale_on_error": False},
+        "url_prefix": "/api",
+        "public_url": "https://example.com",
+        "static": {"immutable": ""},
+    },
     "a certificate that nobody else has signed": {"default_server": True, "tls": {"selfsigned": True, "port": 8443}},
     "nginx's own words": {
         "default_server": True,

@@ -94,7 +94,7 @@ def payloads(place: Place) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Yield each request with its kind and its protocol."""
     corpus = yaml.safe_load(CORPUS.read_text())
     claims = yaml.safe_load(VARS.read_text())["__flask_gunicorn_nginx_server"]["claims"]
-    headers = sorted({*claims["of_nobody"], *claims["of_proxies"]})
+    headers = sorted({header for held in claims.values() if isinstance(held, list) for header in held})
     corpus["claims"] += [{"say": header, "headers": [f"{header}: {{bad}}"]} for header in headers]
     corpus["h2"] += [{"say": header, "headers": [[header.lower(), "{bad}"]]} for header in headers]
     protocols = [name for name, port in (("http", place.http), ("https", place.https)) if port]

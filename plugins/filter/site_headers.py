@@ -47,6 +47,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ansible.module_utils.parsing.convert_bool import boolean
+from ansible_collections.flaskfleet.web.plugins.plugin_utils.fingerprints import quoted
 from ansible_collections.flaskfleet.web.plugins.plugin_utils.spec import completed, options
 
 HTTPS = 443
@@ -72,12 +73,6 @@ def hsts(tls: Mapping[str, Any]) -> str:
     words += ["includeSubDomains"] if boolean(held["hsts_include_subdomains"], strict=False) else []
     words += ["preload"] if boolean(held["hsts_preload"], strict=False) else []
     return "; ".join(words)
-
-
-def quoted(value: str) -> str:
-    """Return a value as nginx reads it back."""
-    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
 
 
 def site_headers(

@@ -23,6 +23,7 @@ from ansible_collections.flaskfleet.web.plugins.plugin_utils.refusals.shapes imp
 from ansible_collections.flaskfleet.web.plugins.plugin_utils.refusals.words import Problems, shown
 from ansible_collections.flaskfleet.web.plugins.plugin_utils.spec import options
 
+LONGEST_PATTERN, MOST_HEADERS = 1000, 20  # nginx reads at most 4096 bytes as one word
 NGINX_OWNED = {
     "alias": "set flask_gunicorn_nginx_static",
     "http2": "it comes with flask_gunicorn_nginx_tls",
@@ -265,9 +266,48 @@ def static_dir(value: Any) -> Problems:
         yield from relative_path(value, "static (empty when nginx has no files to serve)")
 
 
+def immutable(value: Any) -> Problems:
+    """Accept the word for names with a hash, a regular expression that nginx takes as one word, or nothing."""
+    wrong = ""
+    if not isinstance(value, str) or CONTROL.search(value) or not value.isascii() or len(value) > LONGEST_PATTERN:
+        wrong = f"is {shown(value)}"
+    else:
+        try:
+            re.compile(value)
+        except re.error as error:
+            wrong = f"is {shown(value)}, and that is no regular expression: {error}"
+    if wrong:
+        yield f"{wrong}. It must be auto, empty for none, or a regular expression for whole paths, such as assets/.*"
+
+
 static = a_record(
     options("static"),
     "{url: /static/, dir: static}",
     url=a_text(r"/([A-Za-z0-9._~-]+/)+", "a path with a slash at both ends, such as /static/"),
     dir=static_dir,
+    immutable=immutable,
 )
+
+
+def user_headers(value: Any) -> Problems:
+    """Accept names of headers."""
+    header = a_text(r"[A-Za-z][A-Za-z0-9-]{0,63}", "the name of a header, such as X-Account")
+    yield from a_list(value, header, "[X-Account]")
+    if isinstance(value, (list, tuple)) and len(value) > MOST_HEADERS:
+        yield f"are {len(value)}. nginx reads them as one word, which has room for {MOST_HEADERS}."
+
+
+MICRO_CACHE = a_record(
+    options("micro_cache"),
+    "{seconds: 1}",
+    seconds=a_number(0, 3600, "Set it to 1 or a few more, or to 0 for none."),
+    megabytes=a_number(1, 65536, "Set it to the room that it may have on the disk, such as 64."),
+    user_headers=user_headers,
+)
+
+
+def micro_cache(value: Any) -> Problems:
+    """Accept what is said of a cache; without a time there is none, and the rest would be said in vain."""
+    if isinstance(value, Mapping) and value and "seconds" not in value:
+        yield "has no seconds, and so no answer would be kept. Set seconds: 1, or remove the rest."
+    yield from MICRO_CACHE(value)

@@ -56,6 +56,7 @@ RULES: dict[str, Rule] = {
     "static": nginx.static,
     "headers": site_headers.headers,
     "limits": site_headers.limits,
+    "micro_cache": nginx.micro_cache,
     "server_settings": nginx.server_settings,
     "trusted_proxies": nginx.trusted_proxies,
     "harden_nginx": a_bool,

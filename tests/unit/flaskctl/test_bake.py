@@ -59,6 +59,29 @@ def test_traffic_is_what_went_to_the_app_and_a_websocket_has_no_latency() -> Non
     assert flaskctl.traffic([], 0, 9).as_json() == {"requests": 0, "errors": 0, "p95": None}
 
 
+@pytest.mark.parametrize(
+    ("upstream", "status", "failed"),
+    [
+        ("500", 200, True),  # nginx went on with an answer that it had kept
+        ("502, 504", 404, True),
+        ("502, 200", 200, False),
+        ("502 : 200", 200, False),
+        ("200 : 503", 200, True),
+        ("200", 200, False),
+        ("404", 404, False),
+        ("500", 500, True),
+        ("-", 499, None),
+        ("", 200, None),  # what was kept, while that was fresh
+    ],
+)
+def test_an_answer_that_nginx_had_kept_hides_no_failure(upstream: str, status: int, failed: bool | None) -> None:
+    line = {**entry(100, status), "upstream_status": upstream, "release": "0123456789ab"}
+    entries = [flaskctl.log_entry(json.dumps(line).encode())]
+    found = flaskctl.traffic(entries, 100, 101)
+    assert (found.requests, found.errors) == ((0, 0) if failed is None else (1, int(failed)))
+    assert flaskctl.timeline(entries, entries[0]["time"], 1, 1)["errors"] == [found.errors]
+
+
 def test_what_gunicorn_refuses_by_itself_is_nobody_s_traffic_and_an_app_that_raises_or_dies_is() -> None:
     """Else whoever sends junk fast enough hides the failures of a bad release among it."""
     lines = [{**entry(100), "release": "0123456789ab"}, {**entry(100, 500), "release": "0123456789ab"}]

@@ -51,6 +51,25 @@ def test_of_a_name_that_is_not_on_record_nothing_is_touched(host: FakeHost) -> N
     assert host.accounts["hello"] == PERSON and host.units["hello.socket"]["ActiveState"] == "active"
 
 
+def test_what_nginx_kept_of_its_answers_goes_with_the_app_and_when_nothing_is_to_be_kept(
+    host: FakeHost, released: str
+) -> None:
+    cache, settings = host.root / "var/lib/nginx/flaskfleet-hello", host.path(SETTINGS_FILE)
+    (cache / "a/bc").mkdir(parents=True)
+    (cache.parent / "flaskfleet-other").mkdir()
+    was = json.loads(settings.read_text())
+    settings.write_text(json.dumps({**was, "cache": "/var/lib/nginx/flaskfleet-hello"}))
+    assert call(host, "hello", "prune", "--json").json["changed"] is False and cache.exists()
+    settings.write_text(json.dumps({**was, "cache": ""}))
+    assert call(host, "hello", "prune", "--json", "--dry-run").json["changed"] and cache.exists()
+    assert call(host, "hello", "prune", "--json").json["changed"] and not cache.exists()
+    settings.write_text(json.dumps(was))
+    cache.mkdir()
+    note(host)
+    assert str(cache.relative_to(host.root)) in " ".join(remove(host)["removed"]) and not cache.exists()
+    assert (cache.parent / "flaskfleet-other").exists()
+
+
 def test_the_account_goes_with_the_app(host: FakeHost, released: str) -> None:
     assert record(host)["user hello"] == "uid 990, gid 990"
     answer = remove(host)

@@ -22,6 +22,7 @@ HELLO = Layout(Path, "hello")
         ("paths.engines", layout.ENGINES),
         ("root", HELLO.base),
         ("paths.current", HELLO.base / "current"),
+        ("paths.cache", HELLO.cache_dir),
         ("paths.settings", HELLO.settings_file),
         ("paths.units", HELLO.units_dir / "hello"),
         ("paths.certificate", HELLO.certificate_file),

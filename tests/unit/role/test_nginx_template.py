@@ -193,7 +193,7 @@ def test_without_tls_there_is_one_server_and_no_word_of_it() -> None:
 def test_browsers_remember_https_for_two_years_unless_told_otherwise() -> None:
     assert '"max-age=63072000"' in site(NAMED_TLS)
     text = site({"server_names": ["example.com"], "tls": {**TLS, "hsts_max_age": 300}})
-    assert re.findall(r"max-age=(\d+)", text) == ["300"]
+    assert re.findall('"max-age=(\\d+)', text) == ["300"]
     words = {"hsts_include_subdomains": True, "hsts_preload": "yes"}
     assert '"max-age=63072000; includeSubDomains; preload"' in site({**NAMED_TLS, "tls": {**TLS, **words}})
 
@@ -223,7 +223,7 @@ def test_every_answer_has_the_headers_and_an_answer_of_the_app_has_none_twice(sc
     text = site(SCENARIOS[scenario])
     own = re.findall(r"add_header \S+ (\$\w+_header\d+) always;", servers(text)[-1])
     each = set(own)
-    assert each and each == set(re.findall(r"^map \$upstream_http_\w+ (\$\w+)", text, re.M))
+    assert each and each == set(re.findall(r"^map \$upstream_http_\w+ (\$\w+_header\d+)", text, re.M))
     for found in re.findall(r"\{([^{}]*add_header (?:Retry-After|Cache-Control)[^{}]*)\}", text):
         assert set(re.findall(r"(\$\w+_header\d+)", found)) == each
     places = 1 + len(re.findall(r"add_header Retry-After", text))
@@ -476,6 +476,81 @@ def test_what_the_app_answers_is_compressed_only_where_somebody_wants_that(setti
     app = [part for part in re.findall(r"(?m)^    location / \{\n[\s\S]*?^    \}", text) if "proxy_pass" in part][0]
     assert ("gzip off;" in lines(app)) == off
     assert "gzip" not in block(text, "location ^~ /static/")
+
+
+def test_static_files_are_sent_as_they_were_compressed_with_the_release_unless_somebody_says_no() -> None:
+    text = lines(site(NAMED_TLS))
+    assert {"gzip_static on;", "gzip_vary on;", "gzip_proxied any;"} <= set(text)
+    assert "gzip_static off;" in lines(site({**NAMED_TLS, "server_settings": {"gzip_static": "off"}}))
+
+
+@pytest.mark.parametrize(
+    ("static", "settings", "said"),
+    [
+        ({}, {}, True),
+        ({"url": "/a.b/"}, {}, True),
+        ({"immutable": "assets/.*"}, {}, True),
+        ({"immutable": ""}, {}, False),
+        ({"dir": ""}, {}, False),
+        ({}, {"expires": "1d"}, False),
+    ],
+)
+def test_files_that_last_are_those_below_the_address_of_static_files(
+    static: dict[str, str], settings: dict[str, str], said: bool
+) -> None:
+    text = site({"default_server": True, "url_prefix": "/x.y", "static": static, "server_settings": settings})
+    assert ("    add_header Cache-Control $hello_lasting;" in text) == said == ("map $hello_file" in text)
+    if said:
+        pattern = re.findall(r'map \$uri \$hello_file \{[^}]*?"~(.*)" ', text)[0]
+        url = "/x.y" + static.get("url", "/static/")
+        below = re.compile(pattern.replace("?<", "?P<"))
+        for path in (f"{url}js/a.js", f"/.kept/.kept{url}js/a.js"):
+            found = below.search(path)
+            assert found and found["hello_below"] == "js/a.js"
+        assert not below.search(f"/other{url}a.js") and not below.search(url.replace(".", "-") + "a.js")
+
+
+CACHED: dict[str, Any] = {"server_names": ["a.test"], "micro_cache": {"seconds": 2}, "health_path": "/healthz"}
+
+
+def test_there_is_no_cache_unless_it_is_asked_for() -> None:
+    for values in ({"default_server": True}, {**CACHED, "micro_cache": {"seconds": 0}}):
+        assert "proxy_cache" not in site(values) and "X-Cache" not in site(values)
+    container = render("app.nginx.conf", CACHED, DEBIAN_12, {"__flask_gunicorn_nginx_container": "app"})
+    assert "proxy_cache" not in container and "gzip_static off;" in container
+
+
+def test_what_is_kept_is_looked_up_by_release_scheme_host_address_and_what_the_client_reads() -> None:
+    key = '"$flaskfleet_at\\n%s\\n$flaskfleet_host\\n$http_accept\\n$http_accept_language\\n$request_uri";'
+    assert f"proxy_cache_key {key % '$scheme'}" in site(CACHED)
+    assert f"proxy_cache_key {key % '$hello_proto'}" in site({**CACHED, "trusted_proxies": ["10.0.0.1"]})
+    assert f"proxy_cache_key {key % '$hello_scheme'}" in site({**CACHED, "public_url": "https://a.test"})
+    app = block(site(CACHED), "location /")
+    assert "root /srv/hello/current;" in app and "set $flaskfleet_at $realpath_root;" in app
+
+
+def test_who_says_who_asks_gets_an_answer_of_the_app() -> None:
+    own = re.findall(r'map "\$request_method \$hello_health(\S*)" \$hello_cache', site(CACHED))[0].split("$")
+    assert {"http_cookie", "http_authorization", "http_x_api_key", "http_range", "http_upgrade"} <= set(own)
+    assert "http_x_forwarded_user" not in own, "that does not come to the app"
+    trusting = {**CACHED, "trusted_proxies": ["10.0.0.1"]}
+    trusting["micro_cache"] = {"seconds": 2, "user_headers": ["X-Account", "cookie"]}
+    more = re.findall(r'map "\$request_method \$hello_health(\S*)" \$hello_cache', site(trusting))[0].split("$")
+    assert {"http_x_forwarded_user", "http_x_original_url", "http_x_account"} <= set(more)
+    assert "http_cf_connecting_ip" not in more and more.count("http_cookie") == 1
+
+
+@pytest.mark.parametrize("prefix", ["", "/api"])
+def test_whether_the_app_works_is_never_answered_from_what_was_kept(prefix: str) -> None:
+    text = site({**CACHED, "url_prefix": prefix, "rollout": {"ready_path": "/healthz"}})
+    found = re.findall(r'"(\S+)" 1;', block(text, "map $uri $hello_health"))
+    assert found == [f"{prefix}/healthz", f"{prefix}/.hello/health"], "each once: nginx refuses a second"
+
+
+def test_an_old_answer_in_place_of_a_failure_can_be_had_or_not() -> None:
+    assert "proxy_cache_use_stale updating error timeout http_500 http_502 http_503 http_504;" in site(CACHED)
+    strict = {**CACHED, "micro_cache": {"seconds": 2, "stale_on_error": False}}
+    assert "proxy_cache_use_stale updating;" in site(strict)
 
 
 def test_whatever_is_answered_over_https_says_that_it_always_is() -> None:

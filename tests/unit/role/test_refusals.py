@@ -77,6 +77,28 @@ WRONG_VALUES: dict[str, Case] = {
     "a prefix that ends its location": ({"url_prefix": "/api {"}, "url_prefix", ["such as /api"]),
     "a static address without a slash": ({"static": {"url": "/static"}}, "static", ["such as /static/"]),
     "a static directory outside": ({"static": {"dir": "../secrets"}}, "static", ["leaves the source"]),
+    "files that last by a word that is none": ({"static": {"immutable": False}}, "static", ["must be auto, empty"]),
+    "files that last by no pattern": ({"static": {"immutable": "assets/(.*"}}, "static", ["no regular expression"]),
+    "files that last by two lines": ({"static": {"immutable": "a\nb"}}, "static", ["must be auto, empty"]),
+    "a cache without a time": ({"micro_cache": {"stale_on_error": True}}, "micro_cache", ["has no seconds"]),
+    "a cache for a part of a second": ({"micro_cache": {"seconds": 0.5}}, "micro_cache", ["from 0 to 3600"]),
+    "a cache for a time with a unit": ({"micro_cache": {"seconds": "1s"}}, "micro_cache", ["from 0 to 3600"]),
+    "a cache without room": ({"micro_cache": {"seconds": 1, "megabytes": 0}}, "micro_cache", ["such as 64"]),
+    "a cache with another word": (
+        {"micro_cache": {"second": 1, "seconds": 1}},
+        "micro_cache",
+        ["Did you mean seconds"],
+    ),
+    "a cache by a header that is none": (
+        {"micro_cache": {"seconds": 1, "user_headers": ["X-A; x"]}},
+        "micro_cache",
+        ["name of a header"],
+    ),
+    "a cache by too many headers": (
+        {"micro_cache": {"seconds": 1, "user_headers": [f"X-{number}" for number in range(21)]}},
+        "micro_cache",
+        ["are 21", "room for 20"],
+    ),
     # systemd would run it as root
     "a directive with a line break": (
         {"service_settings": {"Nice": "5\nExecStartPre=+/bin/sh -c evil"}},

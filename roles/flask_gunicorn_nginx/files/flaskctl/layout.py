@@ -69,6 +69,7 @@ class Layout:
         self.units_dir, self.passing_units_dir = at(UNITS), at(PASSING_UNITS)
         self.nginx_logs_dir = at("/var/log/nginx")
         self.access_logs = tuple(self.nginx_logs_dir / f"{name}.access.log{end}" for end in ("", ".1"))
+        self.cache_dir = at(f"/var/lib/nginx/flaskfleet-{name}")  # answers of the app; nginx makes it
         self.certificate_file, self.request_file = at(f"{TLS}/{name}.pem"), at(f"{TLS}/{name}.json")
         self.account_file = at(f"{TLS}/{name}.ini")  # by what a directory knows the account; a secret
         self.certificate_lock_file = at(f"/run/flaskctl/{name}.certificate.lock")

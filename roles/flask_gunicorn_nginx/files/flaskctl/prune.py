@@ -42,6 +42,7 @@ def prune_to(app: App, keep: int) -> Json:
     gone = [f"{len(plan.releases)} release(s)"] if plan.releases else []
     gone += [f"{len(plan.venvs)} virtualenv(s)"] if plan.venvs else []
     gone += forget_certificate(app, app.settings())
+    gone += forget_cache(app)
     does = "would remove" if app.dry else "removed"
     said = f"{does} {' and '.join(gone)}" if gone else "nothing to remove"
     beyond = {release: bound[release] for release in plan.beyond}
@@ -53,6 +54,15 @@ def prune_to(app: App, keep: int) -> Json:
         "changed": bool(gone or app.repairs),
         "msg": "; ".join([said, *(f"{release} stays too: {why}" for release, why in beyond.items())]),
     }
+
+
+def forget_cache(app: App) -> list[str]:
+    """Remove the answers that nginx has kept, where it is to keep none any more."""
+    if app.settings().get("cache") or not app.cache_dir.is_dir():
+        return []
+    if not app.dry:
+        erase(app.cache_dir)
+    return ["what nginx kept of its answers"]
 
 
 def why_stay(app: App, releases: Sequence[Release]) -> dict[str, str]:

@@ -161,7 +161,7 @@ def made_by_us(app: App, record: Mapping[str, str]) -> list[Path]:
     found += runtime_directories(app)
     found += [path for path in own_units(app) if as_recorded(app, path, record)]
     found += [app.signers_file] if recorded_name(app, app.signers_file) in record else []
-    found += [app.audit_file]
+    found += [app.cache_dir, app.audit_file]
     found += [app.settings_file] if recorded_name(app, app.settings_file) in record else []
     return [path for path in found if os.path.lexists(path)]
 

@@ -7,6 +7,7 @@ import datetime
 import json
 import math
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, NamedTuple
 
@@ -56,11 +57,17 @@ def traffic(entries: Iterable[Json], start: float, end: float) -> Traffic:
     requests, errors, seconds = 0, 0, []
     for entry in entries:
         asked = entry.get("upstream_status", "-") not in ("", "-")
-        if start <= entry["time"] < end and asked and (entry.get("release", "-") or int(entry["status"]) >= 500):
+        if start <= entry["time"] < end and asked and (entry.get("release", "-") or failed(entry)):
             requests += 1
-            errors += int(entry["status"]) >= 500
+            errors += failed(entry)
             seconds += [float(entry["seconds"])] if entry["status"] != 101 else []
     return Traffic(requests, errors, sorted(seconds))
+
+
+def failed(entry: Json) -> bool:
+    """Whether the app failed, whatever the visitor got: nginx may have gone on with an answer that it had kept."""
+    last = re.split(r"[,:\s]+", str(entry.get("upstream_status", "")).strip())[-1]
+    return int(entry["status"]) >= 500 or (last.isdigit() and int(last) >= 500)
 
 
 def timeline(entries: Iterable[Json], start: float, step: int, count: int) -> Json:
@@ -73,7 +80,7 @@ def timeline(entries: Iterable[Json], start: float, step: int, count: int) -> Js
         number = int((entry["time"] - start) // step)
         if 0 <= number < count and entry.get("upstream_status", "-") not in ("", "-"):
             requests[number] += 1
-            errors[number] += int(entry["status"]) >= 500
+            errors[number] += failed(entry)
     return {"start": start, "step": step, "requests": requests, "errors": errors}
 
 
