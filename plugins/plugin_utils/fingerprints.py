@@ -45,9 +45,9 @@ RULES: tuple[tuple[str, bool], ...] = (
     ("^(?!.*[A-Za-z0-9_-]{8}[.])", False),  # most files: no other pattern is looked at
     (f"{UUID}[.]", False),
     # name.3f2c9a1b.js: webpack, Parcel, Flask-Static-Digest, WhiteNoise, Sprockets
-    (f"[^/][.~_-]{PLAIN}{MIXED}[0-9a-f]{{8,64}}{END}", True),
+    (f"[^/][.~_-]{PLAIN}{MIXED}[0-9a-f]{{8,128}}{END}", True),
     # 5d41402abc4b2a76b9719d911017c592.png: a hash and nothing else
-    (f"(?:^|/){PLAIN}{MIXED}[0-9a-f]{{20,64}}{END}", True),
+    (f"(?:^|/){PLAIN}{MIXED}[0-9a-f]{{20,128}}{END}", True),
     # name-DhX3k2_1.js: Vite, Rollup
     (
         f"[^/][.-](?=[A-Za-z0-9_-]{{8}}[.])(?=[^.]*[a-z])(?=[^.]*[A-Z])(?!{WRITTEN})[A-Za-z0-9_-]{{8}}{END}",
