@@ -42,6 +42,7 @@ WRITTEN = f"{WORD}*(?:{NUMBER})?{WORD}*[.]"
 
 # Patterns for a path below the address of static files, the first that is found decides
 RULES: tuple[tuple[str, bool], ...] = (
+    ("^.{512}", False),  # anybody may ask for a path that is as long as can be, and made to cost time
     ("^(?!.*[A-Za-z0-9_-]{8}[.])", False),  # most files: no other pattern is looked at
     (f"{UUID}[.]", False),
     # name.3f2c9a1b.js: webpack, Parcel, Flask-Static-Digest, WhiteNoise, Sprockets

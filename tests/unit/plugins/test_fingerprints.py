@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import re
-import timeit
 from typing import Any
 
 import pytest
@@ -114,15 +113,8 @@ def test_most_hashes_are_told(letters: str, length: int, share: float) -> None:
     assert sum(map(is_fingerprinted, names)) > share * len(names)
 
 
-@pytest.mark.parametrize("piece", ["cafe", "decade-", "-a", "aB3_", ".", "2024", "a.", "-decade2024decade"])
-def test_a_long_path_costs_no_more_than_its_length(piece: str) -> None:
-    """Anybody may ask for it. 16 times the length: quadratic would be 256 times the time."""
-
-    def cost(length: int) -> float:
-        name = piece * (length // len(piece))
-        return min(timeit.repeat(lambda: is_fingerprinted(name), number=1, repeat=5))
-
-    assert cost(16000) < 60 * cost(1000) + 0.005
+def test_a_path_that_is_made_to_cost_time_is_not_looked_at() -> None:
+    assert is_fingerprinted("a/" * 200 + "app.3f2c9a1b.js") and not is_fingerprinted("a/" * 256 + "app.3f2c9a1b.js")
 
 
 def test_nginx_reads_the_rules_as_they_are() -> None:
