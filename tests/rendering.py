@@ -99,6 +99,7 @@ SCENARIOS: dict[str, dict[str, Any]] = {
         "micro_cache": {"seconds": 5, "stale_on_error": False},
         "url_prefix": "/api",
         "public_url": "https://example.com",
+        "trusted_proxies": ["10.0.0.0/8"],
         "static": {"immutable": ""},
     },
     "a certificate that nobody else has signed": {"default_server": True, "tls": {"selfsigned": True, "port": 8443}},
