@@ -37,7 +37,8 @@ def nginx(text: str, own: Mapping[str, Any]) -> list[str]:
     found = []
     for each in nginx_config.directives(text):
         blocks = " ".join(name for name, _number in each.context)
-        mine = each.name in own and blocks == "server"
+        # what a map is asked for is a value too: a path, a pattern
+        mine = (each.name in own and blocks == "server") or (blocks == "map" and each.name[:1] in "/~")
         found.append(f"{blocks} {USERS}" if mine else f"{blocks} {each.name} {len(each.args)}")
     return found
 
