@@ -174,7 +174,7 @@ def test_what_a_rollout_leaves_out_is_what_the_specification_says() -> None:
 
 def test_nginx_says_how_long_https_counts_as_the_specification_does() -> None:
     default = spec.options("tls")["hsts_max_age"]["default"]
-    said = re.findall(r"max-age=(\d+)", render("app.nginx.conf", {"default_server": True, "tls": TLS}))
+    said = re.findall('"max-age=(\\d+)', render("app.nginx.conf", {"default_server": True, "tls": TLS}))
     assert said and set(said) == {str(default)}
 
 
