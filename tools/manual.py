@@ -58,7 +58,7 @@ def page() -> str:
         ".SH SYNOPSIS",
         "\\fBflaskctl\\fR \\fIAPP\\fR [\\fICOMMAND\\fR] [\\fIOPTION\\fR ...]",
         ".br",
-        "\\fBflaskctl apps\\fR",
+        "\\fBflaskctl apps\\fR | \\fBmetrics\\fR",
         ".SH DESCRIPTION",
         f"{roff(str(main.description))} Without a command it is \\fBstatus\\fR.",
         ".SH COMMANDS",

@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 ID = r"[0-9a-f]{12}"
 UNIT = re.compile(
-    r"nginx\.service|certbot\.(?:service|timer)|[a-z][a-z0-9-]{0,30}\.certificate\.(?:service|timer)|(?P<app>[a-z][a-z0-9-]{0,30})(?:"
+    r"nginx\.service|certbot\.(?:service|timer)|[a-z][a-z0-9-]{0,30}\.(?:certificate|metrics)\.(?:service|timer)"
+    r"|(?P<app>[a-z][a-z0-9-]{0,30})(?:"
     rf"(?:\.unix)?\.socket|\.service|@{ID}\.service|\.[a-z][a-z0-9-]*@{ID}\.(?:service|timer)"
     rf"|\.(?:try|twin)-{ID}\.service|\.build\.service|-run-\d+(?:\.service)?)\Z"
 )
@@ -19,7 +20,7 @@ PATTERN = re.compile(r"[a-z][a-z0-9-]*(?:@\*\.service|\.\*@\*|\.(?:try|twin)-\*\
 RESET_PATTERN = re.compile(r"[a-z][a-z0-9-]*(?:\.|@)\*\Z")
 UNIT_PROPERTIES = {
     *("Id", "LoadState", "LoadError", "ActiveState", "Result", "UnitFileState", "MainPID", "NeedDaemonReload"),
-    "ControlGroup",
+    *("ControlGroup", "NRestarts"),
     *("ActiveEnterTimestampMonotonic", "ExecMainStartTimestampMonotonic"),
 }
 # by verb: its options, and what it may be given the names of
@@ -227,7 +228,7 @@ CHECKS: Mapping[str, Callable[[Sequence[str], int], None]] = {
     "systemd-analyze": systemd_analyze,
     "userdel": exactly("userdel", "[a-z][a-z0-9-]*"),
     "nginx": exactly("nginx", "-[tT]"),
-    "ss": exactly("ss", "-Hltnp", r"sport = :\d+"),
+    "ss": one_of((r"-Hltnp sport = :\d+", "-Hlntx")),
     "openssl": one_of(OPENSSL),
     "certbot": one_of(CERTBOT),
     "ssh-keygen": one_of(SSH_KEYGEN),

@@ -25,11 +25,12 @@ def offered(host: FakeHost, *words: str) -> list[str]:
 @pytest.mark.parametrize(
     ("words", "offers"),
     [
-        ((), ["apps", "hello", "other"]),
-        (("",), ["apps", "hello", "other"]),
+        ((), ["apps", "hello", "metrics", "other"]),
+        (("",), ["apps", "hello", "metrics", "other"]),
         (("he",), ["hello"]),
         (("--ver",), ["--version"]),
         (("apps", ""), []),
+        (("metrics", ""), []),
         (("hello", "un"), ["undrain", "unlock"]),
         (("hello", "status", "--d"), ["--drift", "--dry-run"]),
         (("--json", "hello", "undr"), ["undrain"]),

@@ -99,7 +99,8 @@ class App(Layout):
         return sorted(found, key=lambda release: (release.when, release.id), reverse=True)
 
     def units(self, *more: str) -> Units:
-        return self.host.show(self.socket, *self.former, *more, self.service, *self.unit_patterns())
+        figures = [self.metrics_timer] if (read_json(self.settings_file) or {}).get("metrics") else []
+        return self.host.show(self.socket, *self.former, *more, self.service, *figures, *self.unit_patterns())
 
     def release_of(self, unit: str) -> str | None:
         """Return the release of a unit of its server, of a process or a schedule; None for any other unit."""

@@ -95,8 +95,9 @@ def certificate_problems(app: App, settings: Json, days: int | None) -> list[str
     names, pair = names_of(app, settings), [app.at(settings[key]) for key in ("certificate", "key")]
     found = [f"{fault}: {again}" for fault in unfit(app, pair, names)]
     state = certificate_standing(app, settings)
+    timer = renewal(app, settings)
     if settings.get("selfsigned"):
-        return found + renewal_problems(app, days, app.renewal_timer, app.renewal_service)
+        return found + renewal_problems(app, days, *timer)
     if state == DUE:
         found.append(f"there is no certificate of the directory yet for what is set: {again} asks for one")
     elif state == NEW:
@@ -106,7 +107,20 @@ def certificate_problems(app: App, settings: Json, days: int | None) -> list[str
     if app.request_file in unused(app, settings):
         gone = app.as_root(f"flaskctl {app.name} prune")
         found.append(f"certbot renews {app.lineage_dir.name}, which nothing uses: {gone} ends that")
-    return found + (renewal_problems(app, days, "certbot.timer", "certbot.service") if request(settings) else [])
+    return found + (renewal_problems(app, days, *timer) if timer else [])
+
+
+def renewal(app: App, settings: Json) -> tuple[str, ...]:
+    """Return the timer and the service that renew the certificate; nothing where that is the user's own business."""
+    if settings.get("selfsigned"):
+        return app.renewal_timer, app.renewal_service
+    return ("certbot.timer", "certbot.service") if request(settings) else ()
+
+
+def renewal_failed(app: App, settings: Json) -> bool | None:
+    """Return whether the last renewal failed; None where nothing here renews."""
+    service = renewal(app, settings)[1:]
+    return app.host.show(*service)[service[0]].get("ActiveState") == "failed" if service else None
 
 
 def renewal_problems(app: App, days: int | None, timer: str, service: str) -> list[str]:

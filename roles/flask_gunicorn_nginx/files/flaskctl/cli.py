@@ -26,6 +26,7 @@ from flaskctl.files import FULL, read_json
 from flaskctl.host import Host
 from flaskctl.lock import parse_holder
 from flaskctl.marks import drain, maintenance, undrain
+from flaskctl.metrics import all_metrics, metrics
 from flaskctl.options import parse
 from flaskctl.prune import prune
 from flaskctl.remove import remove
@@ -68,6 +69,7 @@ def carry_out(options: argparse.Namespace, app: App, stdin: IO[str]) -> Json:
     holder = parse_holder(getattr(options, "holder", None))
     commands: dict[str, Callable[[], Json]] = {
         "status": lambda: status(app, getattr(options, "drift", False), getattr(options, "traffic", False)),
+        "metrics": lambda: metrics(app, Path(options.textfile) if options.textfile else None),
         "doctor": lambda: doctor(app),
         "releases": lambda: list_releases(app),
         "stage": lambda: stage(
@@ -152,6 +154,9 @@ def call(
     if options.command == "apps":
         found = apps(host)
         answer.update(apps=found, msg="\n".join(found) or "no app on this host")
+        return 0
+    if options.app is None:
+        answer.update(all_metrics(host, warnings))
         return 0
     app = App(host, options.app, options.dry_run, " ".join(["flaskctl", *argv]))
     app.warnings, app.tell = warnings, tell

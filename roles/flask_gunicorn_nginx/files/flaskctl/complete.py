@@ -9,7 +9,7 @@ from flaskctl.app import App, apps
 from flaskctl.errors import Refused
 from flaskctl.host import Host
 from flaskctl.layout import APP_NAME
-from flaskctl.options import commands_of, parser
+from flaskctl.options import OF_ALL, commands_of, parser
 from flaskctl.run import processes
 
 
@@ -28,10 +28,10 @@ def candidates(host: Host, before: Sequence[str], last: str) -> Iterable[str]:
         return []  # what `run` runs
     typed = [word for word in before if not word.startswith("-")]
     if not typed:
-        return options_of(main) if last.startswith("-") else [*apps(host), "apps"]
+        return options_of(main) if last.startswith("-") else [*apps(host), *OF_ALL]
     commands = commands_of(main)
     if len(typed) == 1:
-        known = [] if typed[0] == "apps" else list(commands)
+        known = [] if typed[0] in OF_ALL and typed[0] not in apps(host) else list(commands)
         return options_of(main) if last.startswith("-") else known
     if typed[1] not in commands or not APP_NAME.match(typed[0]):
         return []

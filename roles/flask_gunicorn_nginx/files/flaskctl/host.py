@@ -244,7 +244,7 @@ class Host:
         A systemd that does not answer is a failure: nobody may take that for units that are stopped.
         """
         wanted = "Id,LoadState,LoadError,ActiveState,Result,UnitFileState,MainPID,NeedDaemonReload,ControlGroup"
-        wanted += ",ActiveEnterTimestampMonotonic,ExecMainStartTimestampMonotonic"
+        wanted += ",ActiveEnterTimestampMonotonic,ExecMainStartTimestampMonotonic,NRestarts"
         found: Units = {}
         done = self.systemctl("show", f"--property={wanted}", "--", *units)
         if done.rc:
@@ -306,15 +306,21 @@ class Host:
         lists = self.path(f"/proc/{pid}/task").glob("*/children")
         return {child for path in lists for child in (read_text(path) or "").split()}
 
+    def open_files(self, pid: int) -> set[str]:
+        """Return what a process has open, as the kernel names it; nothing of one that has ended."""
+        found = set()
+        with contextlib.suppress(OSError):
+            for path in self.path(f"/proc/{pid}/fd").iterdir():
+                with contextlib.suppress(OSError):  # closed meanwhile
+                    found.add(os.readlink(path))
+        return found
+
     def listening(self) -> set[str]:
         """Return the IPv4 addresses and paths that systemd listens on; whoever may not look into it gets those of all.
 
         A socket unit whose address was changed under it stays "active" while systemd has closed its descriptor.
         """
-        try:
-            held = {os.readlink(path) for path in self.path("/proc/1/fd").iterdir()}
-        except OSError:
-            held = set()
+        held = self.open_files(1)
         tcp, unix = (read_text(self.path(f"/proc/net/{name}")) or "" for name in ("tcp", "unix"))
         # the kernel goes on naming a path that somebody has removed
         return {at for at in listeners(tcp, unix, held) if at[0] != "/" or self.path(at).is_socket()}

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatch
 
+from flaskctl import textfile
 from flaskctl.app import App
 from flaskctl.errors import Refused
 from flaskctl.files import erase, read_json, write
@@ -20,6 +21,7 @@ LONG = 5.0  # seconds that releases may take to stop without a word
 SETTLE_SECONDS = 1.0  # how long a release must live after READY before `current` moves to it
 
 
+DONE = {"enable": "enabled", "start": "started", "restart": "restarted", "stop": "stopped"}  # by verb of systemctl
 KINDS = (".timer", ".service")  # of what runs beside the web server
 HANGS = "it was not ready in time (TimeoutStartSec): it hangs at import or in its health check"
 
@@ -110,7 +112,7 @@ def lacking(app: App, release: str, units: Units | None = None) -> list[Lack]:
     wanted = [app.socket, app.unit(release), *processes]
     units = app.units() if units is None else units
     deaf = [app.unit(release)] if app.is_deaf(units, release) else []
-    return lacks(units, wanted, [app.socket, app.service], deaf)
+    return lacks(units, wanted, [app.socket, app.service], deaf) + textfile.lacking(app, units)
 
 
 def stand(app: App, release: str) -> tuple[list[str], str]:
@@ -120,15 +122,13 @@ def stand(app: App, release: str) -> tuple[list[str], str]:
     """
     before = lacking(app, release)
     refused: dict[str, str] = {}
+    if any(lack.unit == app.metrics_timer for lack in before):
+        textfile.settle(app)
     for verb in ("enable", "start", "restart"):
         refused.update(app.host.each(verb, *(lack.unit for lack in before if lack.verb == verb)))
     after = lacking(app, release) if before else []
     left = {(lack.unit, lack.verb) for lack in after}
-    done = [
-        f"{lack.verb}{'d' if lack.verb == 'enable' else 'ed'} {lack.unit}: it {lack.what}"
-        for lack in before
-        if (lack.unit, lack.verb) not in left
-    ]
+    done = [f"{DONE[lack.verb]} {lack.unit}: it {lack.what}" for lack in before if (lack.unit, lack.verb) not in left]
     return done, "; ".join(f"{lack}" + f": {refused.get(lack.unit, '')}".rstrip(": ") for lack in after)
 
 

@@ -78,6 +78,8 @@ class Layout:
         self.lineage_dir = at(f"{LETSENCRYPT}/live/{lineage}")
         self.lineage_conf = at(f"{LETSENCRYPT}/renewal/{lineage}.conf")
         self.renewal_service, self.renewal_timer = (f"{name}.certificate.{kind}" for kind in ("service", "timer"))
+        self.metrics_service, self.metrics_timer = (f"{name}.metrics.{kind}" for kind in ("service", "timer"))
+        self.textfile_name = f"flaskfleet-{name}.prom"  # of node_exporter's collector
         self.launcher, self.engines_dir = at(LAUNCHER), at(ENGINES)
         # one of the two stands, and both while an app moves from a port to a Unix socket or back
         self.port_unit, self.unix_unit = f"{name}.socket", f"{name}.unix.socket"

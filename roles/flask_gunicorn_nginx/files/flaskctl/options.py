@@ -31,6 +31,8 @@ at three in the morning:
 """
 
 
+OF_ALL = ("apps", "metrics")  # what stands in place of an app, and is of all
+
 # add(name, what it does, arguments with what they mean)
 Adder = Callable[..., argparse.ArgumentParser]
 
@@ -49,7 +51,8 @@ def parser() -> Parser:
     shared.add_argument("--dry-run", action="store_true", help="say what would change, change nothing")
     main = Parser(
         prog="flaskctl",
-        description="Release, roll back and look after a Flask app on this host. `flaskctl apps` lists the apps.",
+        description="Release, roll back and look after a Flask app on this host. `flaskctl apps` lists the apps,"
+        " `flaskctl metrics` tells the figures of all.",
         epilog=EPILOG,
         parents=[shared],
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -83,6 +86,10 @@ def add_release_commands(add: Adder) -> None:
     status.add_argument("--drift", action="store_true", help="read each file of the release: does one differ?")
     status.add_argument(
         "--traffic", action="store_true", help="with --json: the requests before and after the last activation"
+    )
+    metrics = add("metrics", "the app in figures, in the text format of Prometheus")
+    metrics.add_argument(
+        "--textfile", metavar="FILE", help="put them there, for node_exporter's textfile collector; ends in .prom"
     )
     add("doctor", "which walls of its sandbox the release that serves has met, and what opens them")
     add("releases", "the releases on this host")
@@ -171,8 +178,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Read the command line. What follows `--` is never looked at: it is the command of `run`."""
     cut = argv.index("--") if "--" in argv else len(argv)
     ours, words = list(argv[:cut]), list(argv[cut + 1 :])
-    if [word for word in ours if not word.startswith("-")] == ["apps"]:
-        return argparse.Namespace(app=None, command="apps", json="--json" in ours, dry_run=False)
+    told = [word for word in ours if not word.startswith("-")]
+    if told in [[word] for word in OF_ALL]:
+        return argparse.Namespace(app=None, command=told[0], json="--json" in ours, dry_run=False)
     options = parser().parse_args(ours or ["--help"])
     options.json, options.dry_run = "--json" in ours, "--dry-run" in ours
     options.command = options.command or "status"

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from flaskctl import Json
+from flaskctl import Json, textfile
 from flaskctl.app import App, apps
 from flaskctl.certificate import forget_certificate
 from flaskctl.engines import forget_engines
@@ -77,8 +77,8 @@ def plan_removal(app: App, record: Mapping[str, str], purge: bool) -> Removal:
 
 def remove_recorded(app: App, record: Mapping[str, str], purge: bool) -> Json:
     plan = plan_removal(app, record, purge)
-    certificate = forget_certificate(app, {})
-    changed = bool(plan.goes or app.host.up(*plan.stops) or plan.account or certificate)
+    beside = forget_certificate(app, {}) + textfile.forget(app)
+    changed = bool(plan.goes or app.host.up(*plan.stops) or plan.account or beside)
     if changed and not app.dry:
         mounts = [point for path in plan.goes for point in app.host.mounts_below(path)]
         if mounts:
@@ -99,7 +99,7 @@ def remove_recorded(app: App, record: Mapping[str, str], purge: bool) -> Json:
     if not app.dry:  # where nothing was left to change too: what was cut may have come as far as here
         forget(app, plan.goes, plan.keeps)
         erase(app.lock_file)
-    removed = [*(recorded_name(app, path) for path in plan.goes), *certificate]
+    removed = list(dict.fromkeys([*(recorded_name(app, path) for path in plan.goes), *beside]))
     return {"removed": removed, "left": plan.left, "changed": changed}
 
 
@@ -178,6 +178,7 @@ def runtime_directories(app: App) -> list[Path]:
 def own_units(app: App) -> list[Path]:
     """Return the units that the role writes for the app, beside those of releases."""
     units = (*sockets_of(app), app.service, app.unit(""), app.renewal_service, app.renewal_timer)
+    units += (app.metrics_service, app.metrics_timer)
     return [app.units_dir / unit for unit in units]
 
 

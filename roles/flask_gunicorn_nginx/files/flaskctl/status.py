@@ -40,14 +40,20 @@ def replaced(maps: str) -> set[str]:
     return set(re.findall(r"(?m)^\S+ +\S+ +\S+ +\S+ +\S+ +(/.*(?:\.so(?:\.[\d.]+)?|/python[\d.]*)) \(deleted\)$", maps))
 
 
-def days_left(end_date: str, now: float) -> int | None:
-    """Return for how many days a certificate is valid, from `openssl x509 -enddate`; None where that said nothing."""
+def ends_at(end_date: str) -> int | None:
+    """Return when a certificate ends, from `openssl x509 -enddate`; None where that said nothing."""
     import ssl
 
     try:
-        return int((ssl.cert_time_to_seconds(end_date.splitlines()[0].strip().partition("=")[2]) - now) // 86400)
+        return int(ssl.cert_time_to_seconds(end_date.splitlines()[0].strip().partition("=")[2]))
     except (ValueError, IndexError):
         return None
+
+
+def days_left(end_date: str, now: float) -> int | None:
+    """Return for how many days a certificate is valid; None where openssl said nothing."""
+    ends = ends_at(end_date)
+    return None if ends is None else int((ends - now) // 86400)
 
 
 def belongs(path: str, others: Iterable[str]) -> bool:
@@ -128,6 +134,7 @@ def unit_states(app: App, state: State, units: Units) -> Json:
     """Return how each unit of the app stands that runs or ought to, by name."""
     wanted = [app.socket, *app.former, *own_units(app, state.current)] if state.current else []
     wanted += app.processes(state.current, ".timer") if state.current else []
+    wanted += [app.metrics_timer] if state.current and app.metrics_timer in units else []
     there = (name for name, shown in units.items() if name != "nginx.service" and not stopped(shown))
     names = dict.fromkeys([*wanted, app.service, *sorted(there)])
     return {
@@ -189,7 +196,7 @@ def certificate_answer(app: App, settings: Json) -> Json:
     path = settings.get("certificate")
     ours = bool(settings.get("acme") or settings.get("selfsigned"))  # with the key in it, which only root may read
     if not path or (ours and not app.host.is_root()):
-        return {"certificate_days": None, "certificate_self_signed": None}
+        return {"certificate_days": None, "certificate_self_signed": None, "certificate_ends": None}
     words = ["-noout", "-enddate", "-subject", "-issuer"]
     done = app.host.run(["openssl", "x509", *words, "-in", str(app.at(path))])
     told = {name: value for name, _, value in (line.partition("=") for line in done.out.splitlines())}
@@ -197,7 +204,8 @@ def certificate_answer(app: App, settings: Json) -> Json:
     if days is None:
         app.warnings.append(f"the certificate {path} cannot be read: {done.err.strip()}")
     alone = "issuer" in told and told["issuer"] == told.get("subject")
-    return {"certificate_days": days, "certificate_self_signed": None if days is None else alone}
+    alone_told = None if days is None else alone
+    return {"certificate_days": days, "certificate_self_signed": alone_told, "certificate_ends": ends_at(done.out)}
 
 
 def find_drift(app: App, release: str | None, units: Units, whole: bool) -> list[str]:
