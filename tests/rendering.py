@@ -114,6 +114,12 @@ SCENARIOS: dict[str, dict[str, Any]] = {
         "outbound": ["10.0.0.5", "2001:db8::/32"],
         "service_settings": {"IPAddressAllow": ["10.0.0.6", "10.0.0.2"], "MemoryMax": "512M", "Nice": 5},
     },
+    "told to monitoring": {
+        "server_names": ["example.com"],
+        "metrics": {"textfile": True},
+        "settings": {"statsd_host": "10.0.0.7:8125"},
+        "outbound": ["10.0.0.5"],
+    },
     "processes beside the web server": {
         "default_server": True,
         "processes": [

@@ -8,16 +8,19 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from ansible_collections.flaskfleet.web.plugins.plugin_utils.statsd import address
+
 DOCUMENTATION = r"""
 name: service_lines
 short_description: Write the settings of a service as lines of its unit
 version_added: 0.1.0
 description:
   - Turns the variable C(flask_gunicorn_nginx_service_settings) into lines of a unit. Before them is the C(NoExecPaths)
-    of all that the app may write, by the role or by these settings, less what they open.
+    of all that the app may write, by the role or by these settings, less what they open, and the C(IPAddressAllow) of
+    the address to which Gunicorn sends its figures.
   - A path in C(ExecPaths) that nothing has shut is left out, for systemd takes such a path out of the read-only file
     system.
-positional: name
+positional: name, statsd_host
 options:
   _input:
     description: The settings, by systemd's names.
@@ -27,6 +30,10 @@ options:
     description: The name of the app.
     type: str
     required: true
+  statsd_host:
+    description: Where Gunicorn sends its figures, as its setting of that name has it.
+    type: str
+    default: ""
 author:
   - Flask Fleet contributors (@flaskfleet)
 """
@@ -86,7 +93,7 @@ def quoted(path: str) -> str:
     return path if not set(path) & set(" \"'\\") else '"' + path.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def service_lines(settings: Mapping[str, Any], name: str) -> list[str]:
+def service_lines(settings: Mapping[str, Any], name: str, statsd_host: Any = "") -> list[str]:
     """Return the lines; those of the settings come last, so that they count."""
     pairs = [
         (key, str(value))
@@ -100,6 +107,8 @@ def service_lines(settings: Mapping[str, Any], name: str) -> list[str]:
     # of a path that is both, systemd takes NoExecPaths
     left = [quoted(may_lack + path) for path, may_lack in shut.items() if not below(path, opened)]
     lines = [f"NoExecPaths={' '.join(left)}"] if left else []
+    statsd = address(statsd_host)
+    lines += [f"IPAddressAllow={statsd}"] if statsd else []
     own = [path_of(word) for key, value in pairs if key == "NoExecPaths" for word in words(value)]
     for key, value in pairs:
         if key == "ExecPaths" and value:

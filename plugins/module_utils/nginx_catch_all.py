@@ -107,7 +107,8 @@ def with_tls(every: Sequence[Directive], sites: Sequence[Server]) -> set[int]:
 
 def ready(ours: Sequence[Server], asked: Json, record: Collection[str], settings: Mapping[str, Json]) -> Iterator[Json]:
     """Yield what load balancers ask by address, once for each path: of two apps the first by name has it."""
-    apps = {app_of(site, record) for site in ours if not any(each.default for each in site.listens)}
+    defaults = {app_of(site, record) for site in ours if any(each.default for each in site.listens)}
+    apps = {app_of(site, record) for site in ours} - defaults
     own = asked["catch_all"]["ready"]
     found = [own] if own and not asked["default"] else []
     found += [settings[app]["ready"] for app in apps & set(settings) if settings[app].get("ready")]

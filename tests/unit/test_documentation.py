@@ -101,7 +101,7 @@ def test_no_block_is_of_an_unknown_kind() -> None:
 
 def asked_of_make(line: str) -> str:
     """Return the program that make would run for a line, as typed, also where this itself runs under make."""
-    outer = ("MAKEFLAGS", "MAKEOVERRIDES", "MFLAGS", "MAKELEVEL", "ONLY", "KEEP")
+    outer = ("MAKEFLAGS", "MAKEOVERRIDES", "MFLAGS", "MAKELEVEL", "ONLY", "HOSTS", "KEEP")
     typed = {name: value for name, value in os.environ.items() if name not in outer}
     done = subprocess.run(
         ["sh", "-c", f"{line} --dry-run"], cwd=REPOSITORY, env=typed, capture_output=True, text=True, check=True

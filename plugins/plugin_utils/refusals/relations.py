@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from ansible_collections.flaskfleet.web.plugins.plugin_utils.refusals.monitoring import statsd
 from ansible_collections.flaskfleet.web.plugins.plugin_utils.refusals.shapes import number, truth
 from ansible_collections.flaskfleet.web.plugins.plugin_utils.spec import PREFIX, completed, options
 
@@ -103,6 +104,7 @@ def relations(get: Callable[[str], Any], has: Callable[[str], bool]) -> Iterator
             f" {PREFIX}port: 5000, for example."
         )
     yield from public_url(get)
+    yield from statsd(get)
     yield from python_in_a_home(get)
     yield from certificate_names(get)
     signing = get("signing")

@@ -10,6 +10,7 @@ from typing import Any
 from ansible_collections.flaskfleet.web.plugins.plugin_utils.refusals import (
     app,
     gunicorn,
+    monitoring,
     nginx,
     rollout,
     site_headers,
@@ -60,6 +61,7 @@ RULES: dict[str, Rule] = {
     "server_settings": nginx.server_settings,
     "trusted_proxies": nginx.trusted_proxies,
     "harden_nginx": a_bool,
+    "metrics": monitoring.metrics,
     "migrate_command": systemd.command,
     "processes": systemd.processes,
     "hooks": rollout.hooks,

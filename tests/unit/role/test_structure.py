@@ -68,6 +68,7 @@ BASE: dict[str, Any] = {
     "micro_cache": {"seconds": 1, "stale_on_error": True, "megabytes": 64, "user_headers": ["X-Account"]},
     "trusted_proxies": ["10.0.0.0/8", "2001:db8::1"],
     "server_settings": {"gzip_types": "text/css"},
+    "metrics": {"textfile": True, "directory": "/var/lib/node_exporter"},
     "migrate_command": "flask db upgrade",
     "hooks": dict.fromkeys(spec.options("hooks"), "/srv/tasks.yml"),
     "batches": ["10%"],
