@@ -8,7 +8,7 @@ import ipaddress
 import re
 from typing import Any
 
-UNIX = re.compile(r"unix:(?://)?(/[\x21-\x7e]+)")
+UNIX = re.compile(r"unix:(?://)?(/(?!/)[\x21-\x7e]+)")
 # a name or an address, an IPv6 one in brackets; without a port it is 8125
 PLACE = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?))(?::([0-9]{1,5}))?")
 

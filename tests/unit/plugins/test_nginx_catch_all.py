@@ -111,7 +111,11 @@ def test_another_app_that_answers_any_name_has_its_ports() -> None:
     text = DEBIAN + other(WIKI, "listen 80 default_server; server_name _;")
     assert made(text, WIKI)["listens"] == [HTTPS]
     # of which nothing is to be asked here: its own site answers by address
-    assert made(text, WIKI, settings={"wiki": {"ready": {"app": "wiki", "path": "/a"}}})["ready"] == [OWN]
+    wiki = {"wiki": {"ready": {"app": "wiki", "path": "/a"}}}
+    assert made(text, WIKI, settings=wiki)["ready"] == [OWN]
+    # nor where its file has a server for nginx's own figures too
+    figures = other(WIKI, "listen 127.0.0.81:80; server_name _wiki_status;")
+    assert made(text + figures, WIKI, settings=wiki) == made(text, WIKI, settings=wiki)
 
 
 def test_of_two_apps_with_one_path_the_first_by_name_has_it() -> None:
