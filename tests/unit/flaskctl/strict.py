@@ -65,6 +65,7 @@ SERVICE_PROPERTIES = {
     *("SystemCallArchitectures", "SystemCallErrorNumber", "TasksMax"),
     *("TimeoutStartSec", "TimeoutStopSec", "Type", "UMask", "User", "WatchdogSec", "WorkingDirectory"),
 }
+WORDS = {"any", "localhost", "link-local", "multicast"}  # systemd-run takes them alone
 JOURNALCTL = (
     *(r"--no-pager", r"-q", r"-o (?:cat|short-unix)", r"--since=@\d+\.\d{6}", r"_SYSTEMD_UNIT=\S+", r"-u \S+"),
     *(r"--lines=\d+", r"--unit=\S+", r"--output=short-iso", r"--follow", r"--sync"),
@@ -159,6 +160,8 @@ def systemd_run(argv: Sequence[str], systemd: int) -> None:
             key = value.partition("=")[0]
             if key not in SERVICE_PROPERTIES:
                 refuse(argv, f"Unknown assignment: {key}")
+            if key.startswith("IPAddress") and len(value.split()) > 1 and WORDS & set(value.partition("=")[2].split()):
+                refuse(argv, f"Failed to parse IP address prefix: {value}")
         elif option == "--setenv":
             if not re.match(r"[A-Z_]+=", value):
                 refuse(argv, f"no variable: {value}")

@@ -71,3 +71,36 @@ def test_a_trial_reaches_the_resolvers_too(host: FakeHost, stage: Stage, tmp_pat
     assert answer.rc == 0, answer
     (argv,) = [words for words in host.calls if words[0] == "systemd-run" and any(".try-" in word for word in words)]
     assert "--property=IPAddressAllow=10.0.0.2" in argv
+
+
+@pytest.mark.parametrize(
+    "words", ["localhost 10.0.0.5", "10.0.0.5 link-local multicast", "any", "localhost  2001:db8::/32", ""]
+)
+def test_a_trial_and_a_command_are_given_addresses_as_systemd_run_takes_them(
+    host: FakeHost, stage: Stage, words: str
+) -> None:
+    """A release with a list could not be tried at all: next to another address `localhost` is no address there."""
+    unit = f"[Service]\nIPAddressDeny=any\nIPAddressAllow={words}\nExecStart=/bin/gunicorn\n"
+    host.path("/etc/systemd/system/hello@.service").write_text(unit)
+    current = stage("v1", service=unit)
+    call(host, "hello", "activate", current)
+    assert call(host, "hello", "run", "--", "flask", "routes").rc == 7  # of whatever was handed over to
+    path = host.path("/tmp/other.tar.gz")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    archive(path, {"app.py": "v2", "requirements.txt": "flask==3.0.3\n"})
+    done = call(
+        host,
+        "hello",
+        "stage",
+        str(path),
+        "--config",
+        "-",
+        "--try",
+        "health",
+        stdin=config(service=unit, gunicorn_conf="FLASKFLEET_TRY"),
+    )
+    assert done.rc == 0, done
+    (tried,) = [argv for argv in host.calls if any(".try-" in word for word in argv) and argv[0] == "systemd-run"]
+    for argv in (host.became, tried):
+        given = [word.partition("IPAddressAllow=")[2] for word in argv if "IPAddressAllow=" in word]
+        assert given == (words.split() or [""]), argv

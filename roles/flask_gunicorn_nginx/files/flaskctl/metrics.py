@@ -151,7 +151,7 @@ def of_rollouts(app: App) -> Found:
         yield "last_rollout_info", {"result": HOW[last["event"]], "release": str(last.get("release") or "")}, 1
         yield "last_rollout_success", {}, good
         yield "last_rollout_timestamp_seconds", {}, ended
-        yield "last_rollout_duration_seconds", {}, None if None in (ended, began) else max(0, ended - began)
+        yield "last_rollout_duration_seconds", {}, max(0, ended - began) if ended and began else None
 
 
 def of_problems(app: App, answer: Json) -> Found:

@@ -79,6 +79,17 @@ def literally(command: Sequence[str], systemd: int) -> list[str]:
     return ["--", *(word.replace("$", "$$") for word in command)]
 
 
+def properties(settings: Iterable[tuple[str, str]], wanted: str) -> Iterator[str]:
+    """Yield the options of systemd-run for the settings whose names match.
+
+    Of addresses it takes a word such as `localhost` alone, where a unit file may have others beside it.
+    """
+    for key, value in settings:
+        if re.match(wanted, key):
+            each = value.split() if key in ("IPAddressAllow", "IPAddressDeny") and value else [value]
+            yield from (f"--property={key}={word}" for word in each)
+
+
 def try_argv(unit: str, texts: Iterable[str], systemd: int, name: str, how: str) -> list[str]:
     """Return the systemd-run call that starts the release of `unit` under another name, on a socket of its own.
 
@@ -86,7 +97,7 @@ def try_argv(unit: str, texts: Iterable[str], systemd: int, name: str, how: str)
     """
     settings = list(service_settings(unit, texts, systemd))
     argv = ["systemd-run", "--quiet", f"--unit={name}"]
-    argv += [f"--property={key}={value}" for key, value in settings if re.match(NOT_TRIED, key)]
+    argv += properties(settings, NOT_TRIED)
     argv += [PRESERVE, f"--setenv=FLASKFLEET_TRY={how}"]
     # Gunicorn's quick shutdown: nobody is connected, and the graceful one takes a second
     argv.append("--property=KillSignal=SIGQUIT")
@@ -100,7 +111,7 @@ def run_argv(unit: str, texts: Iterable[str], systemd: int, command: Sequence[st
     app, release = unit[: -len(".service")].split("@")
     argv = ["systemd-run", "--quiet", "--wait", "--collect", "--pty" if tty else "--pipe", f"--unit={name}"]
     settings = service_settings(unit, texts, systemd)
-    argv += [f"--property={key}={value}" for key, value in settings if re.match(NOT_SERVER, key)]
+    argv += properties(settings, NOT_SERVER)
     argv.append(PRESERVE)
     argv.append(f"--setenv=PATH={release_path(app, release)}/venv/bin:{PATH}")
     return argv + literally(command, systemd)
