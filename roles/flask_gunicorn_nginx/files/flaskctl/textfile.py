@@ -23,7 +23,7 @@ ExecStart={launcher} {app} metrics --textfile {file}
 TimeoutStartSec=50
 Nice=15
 IOSchedulingClass=idle
-# not two lines in the journal each minute
+# not three lines in the journal each minute; systemd 247 writes them all the same
 LogLevelMax=notice
 """
 TIMER = """[Unit]
