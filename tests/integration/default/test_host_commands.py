@@ -80,12 +80,6 @@ def tried(site: Site, app: str, how: str, rc: int = 0) -> Json:
     return site.flaskctl("stage", ARCHIVE, "--try", how, rc=rc)
 
 
-def test_a_release_is_tried_before_anything_switches(site: Site) -> None:
-    good = tried(site, APP + "\n# tried\n", "health")
-    assert good["tried"] and good["id"] != site.current == site.get("/").release
-    assert site.root("systemctl list-units --all --plain --no-legend 'hello.try-*'") == ""
-
-
 @pytest.mark.parametrize(
     ("app", "how", "says"),
     [

@@ -84,7 +84,7 @@ def test_node_exporter_finds_them_and_they_go_with_the_setting(site: Site, timed
     assert site.flaskctl("status")["units"]["hello.metrics.timer"]["wanted"]
 
 
-def test_gunicorn_tells_statsd_through_the_sandbox(site: Site) -> None:
+def test_a_release_is_tried_before_anything_switches_and_tells_statsd_through_its_sandbox(site: Site) -> None:
     before = site.current
     config = json.loads(site.root("cat /srv/hello/current/config.json"))
     config["gunicorn_conf"] += f"\nstatsd_host = 'unix://{STATSD}.sock'\n"
@@ -92,11 +92,11 @@ def test_gunicorn_tells_statsd_through_the_sandbox(site: Site) -> None:
     site.host.run("systemd-run --quiet --unit=statsd-test python3 -c %s", LISTENER)
     try:
         assert site.eventually(lambda: site.host.run(f"test -S {STATSD}.sock").rc == 0)
-        site.flaskctl("activate", str(site.flaskctl("stage", "--config", f"{STATSD}.json")["id"]))
-        assert site.get("/").status == 200
-        assert site.eventually(lambda: "gunicorn.request.status.200:1|c" in site.root(f"cat {STATSD}.log", check=False))
+        good = site.flaskctl("stage", "--config", f"{STATSD}.json", "--try", "health")
+        assert good["tried"] and good["id"] != before == site.get("/").release
+        assert site.root("systemctl list-units --all --plain --no-legend 'hello.try-*'") == ""
+        assert "gunicorn.workers:1|g" in site.root(f"cat {STATSD}.log")
     finally:
-        site.flaskctl("rollback", before)
         site.root(f"systemctl stop statsd-test; rm -f {STATSD}.*")
-        site.flaskctl("prune", "--keep", "2")
+        site.flaskctl("prune", "--keep", "1")
     assert site.current == before
