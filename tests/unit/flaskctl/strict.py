@@ -229,6 +229,7 @@ CHECKS: Mapping[str, Callable[[Sequence[str], int], None]] = {
     "python3": host_python,
     "venv": exactly(r"\S+", "-m", "venv", r"/\S+"),
     "systemd-analyze": systemd_analyze,
+    "dpkg-query": exactly("dpkg-query", "--search", r"/\S+"),
     "userdel": exactly("userdel", "[a-z][a-z0-9-]*"),
     "nginx": exactly("nginx", "-[tT]"),
     "ss": one_of((r"-Hltnp sport = :\d+", "-Hlntx")),

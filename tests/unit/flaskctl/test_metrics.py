@@ -287,6 +287,27 @@ def test_another_directory_takes_the_file_along_and_leaves_what_others_have_ther
     assert host.path("/var/lib/prometheus/node-exporter/apt.prom").exists()
 
 
+def test_a_directory_that_is_of_a_package_by_now_stays(
+    host: FakeHost, stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """node_exporter came after the file: without its directory it would tell of an error from then on."""
+    current = serve(host, stage)
+    wanted(host)
+    call(host, "hello", "activate", current)
+    call(host, "hello", "metrics", "--textfile", str(host.path(PROM)))
+    real = host.run
+
+    def run(argv: Any, **kwargs: Any) -> Any:
+        done = real(argv, **kwargs)
+        return flaskctl.Done(0, "prometheus-node-exporter: ...") if argv[0] == "dpkg-query" else done
+
+    monkeypatch.setattr(host, "run", run)
+    settings(host, metrics="")
+    assert call(host, "hello", "activate", current).rc == 0
+    assert list(host.path(PROM).parent.iterdir()) == []
+    assert "prometheus" not in host.path("/var/lib/flaskfleet/files.json").read_text()
+
+
 def test_a_timer_that_was_stopped_or_changed_is_put_right(host: FakeHost, stage: Stage) -> None:
     current = serve(host, stage)
     wanted(host)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -133,14 +132,16 @@ def make_directory(app: App, path: Path) -> None:
 
 
 def erase_file(app: App, file: Path) -> None:
-    """Remove the file, and the directories that were made for it and hold nothing else."""
+    """Remove the file, and the directories that were made for it, hold nothing else and are of no package since."""
     erase(file)
     with recorded(app) as record:
         for path in (file.parent, *file.parent.parents):
             if record.get(recorded_name(app, path)) != "directory":
                 return
-            with contextlib.suppress(OSError):  # somebody keeps something there
-                path.rmdir()
-                record.pop(recorded_name(app, path))
-                continue
-            return
+            owned = app.host.run(["dpkg-query", "--search", recorded_name(app, path)]).rc == 0
+            try:
+                if not owned:
+                    path.rmdir()
+            except OSError:  # somebody keeps something there
+                return
+            record.pop(recorded_name(app, path))
