@@ -18,7 +18,7 @@ from tests.unit.flaskctl.fake_host import flaskctl
 
 DOCUMENTED: dict[str, dict[str, Any]] = yaml.safe_load(DOCUMENTATION)["options"]
 # a task has no use for these: they are for a person at the host, and for systemd
-FOR_PEOPLE = {"doctor", "sbom", "audit", "releases", "logs", "run", "start"}
+FOR_PEOPLE = {"doctor", "metrics", "sbom", "audit", "releases", "logs", "run", "start"}
 # how a task calls what the command line calls otherwise
 RENAMED = {"id": "release", "how": "try"}
 # what is only of a task: a file on the control node
