@@ -3,7 +3,7 @@ export MOLECULE_GLOB := molecule/*/molecule.yml
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 PYTHON := PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/python
 
-.PHONY: help demo demo-down compose-demo compose-down test test-apps lint collection docs audit mutants soak bench-fleet clean
+.PHONY: help demo demo-down compose-demo compose-down test test-apps lint collection docs audit mutants soak bench bench-fleet clean
 
 help:
 	@echo "See it run (a Debian or Ubuntu machine with root; what is missing is made, and told):"
@@ -23,6 +23,7 @@ help:
 	@echo "  make audit        half an hour: sslyze, testssl.sh, nmap, wapiti and others, against hosts with the role's defaults; see docs/security.md"
 	@echo "  make mutants      minutes: each small change of flaskctl's decisions, and whether a unit test minds"
 	@echo "  make soak         hours: a hundred releases under a million requests, then every fault; see docs/reliability.md"
+	@echo "  make bench        minutes: how a plain configuration and this role serve, side by side; see docs/performance.md"
 	@echo "  make bench-fleet  an hour: 30 hosts over SSH, this role and a plain playbook side by side; see docs/performance.md"
 	@echo
 	@echo "Be rid of it:"
@@ -75,6 +76,10 @@ mutants:
 soak:
 	@tools/bootstrap
 	@PYTHONPATH=collections $(PYTHON) -m tools.soak $(SOAK)
+
+bench:
+	@tools/bootstrap --engine
+	@$(PYTHON) -m bench.serving $(BENCH)
 
 bench-fleet:
 	@tools/bootstrap --engine

@@ -31,7 +31,7 @@ DOCKERFILE = """\
 FROM {image}
 ENV DEBIAN_FRONTEND=noninteractive
 RUN apt-get update -q \\
-    && apt-get install -y -q --no-install-recommends nginx python3-venv python3-apt python3-packaging git \\
+    && apt-get install -y -q --no-install-recommends nginx python3-venv python3-apt python3-packaging git wrk \\
     && git config --system --add safe.directory '*'
 RUN useradd --create-home --shell /bin/bash {user} && echo '{user} ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/{user} \\
     && install -d -m 0700 -o {user} -g {user} /home/{user}/.ssh && echo '{key}' > /home/{user}/.ssh/authorized_keys
@@ -97,24 +97,29 @@ def names(side: str, count: int) -> list[str]:
     return [f"bench-{side}-{number:02}" for number in range(1, count + 1)]
 
 
+def started(name: str) -> Machine:
+    """Start a new host, in place of one of that name."""
+    hosts.remove(name)
+    hosts.start(name, BENCH_KIND, volumes=[f"{REPOSITORY}:{REPOSITORY_ON_HOST}:ro"])
+    return Machine(name, address(name))
+
+
+def address(name: str) -> str:
+    """At which address a host answers."""
+    found = output(["docker", "inspect", "--format", "{{.NetworkSettings.IPAddress}}", name])
+    if not found:
+        raise Problem(f"The host {name} has no address.")
+    return found
+
+
 def up(sides: Sequence[str], count: int) -> dict[str, list[Machine]]:
     """Start so many new hosts for each side."""
     make_image()
     allow_many(count * len(sides))
     every = [name for side in sides for name in names(side, count)]
-    volume = f"{REPOSITORY}:{REPOSITORY_ON_HOST}:ro"
-
-    def start(name: str) -> Machine:
-        hosts.remove(name)
-        hosts.start(name, BENCH_KIND, volumes=[volume])
-        address = output(["docker", "inspect", "--format", "{{.NetworkSettings.IPAddress}}", name])
-        if not address:
-            raise Problem(f"The host {name} has no address.")
-        return Machine(name, address)
-
     with step(f"starting {len(every)} hosts"), ThreadPoolExecutor(AT_ONCE) as pool:
-        started = {machine.name: machine for machine in pool.map(start, every)}
-    return {side: [started[name] for name in names(side, count)] for side in sides}
+        machines = {machine.name: machine for machine in pool.map(started, every)}
+    return {side: [machines[name] for name in names(side, count)] for side in sides}
 
 
 def down() -> None:
