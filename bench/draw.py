@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from html import escape
-from typing import Any
 
+from bench import record
 from bench.cases import CASES, Case, Result, met, of, ratio, ratios
+from bench.record import Figures
 from tools.run import ROOT
 
-FIGURES = ROOT / "bench/figures"
 PAGE = ROOT / "docs/performance.md"
 PLOTS = ROOT / "docs/performance"
-Json = Mapping[str, Any]
 
 WIDTH, LEFT, BAR, GAP, TOP = 760, 330, 20, 26, 44
 COLOURS = {"seed": "#8a8f98", "bare": "#c9a227", "role": "#1f7a5c"}
@@ -25,14 +24,9 @@ WORDS = {"seed": "plain", "bare": "Gunicorn itself", "role": "Flask Fleet"}
 UNITS = {"rate": "requests a second", "p99": "ms", "p50": "ms", "errors": "errors"}
 
 
-def results(figures: Json, case: Case) -> list[Result]:
-    """What was measured of a case."""
-    return [Result(**each) for each in figures["cases"].get(case.name, {"results": []})["results"]]
-
-
-def measured(figures: Json) -> list[tuple[Case, list[Result]]]:
+def measured(figures: Figures) -> list[tuple[Case, list[Result]]]:
     """The cases of which there are figures."""
-    return [(case, found) for case in CASES if (found := results(figures, case))]
+    return [(case, found) for case in CASES if (found := record.results(figures, case.name))]
 
 
 def number(value: float) -> str:
@@ -79,20 +73,20 @@ def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in [head, ["---"] * len(head), *rows])
 
 
-def table(figures: Json) -> str:
+def table(figures: Figures) -> str:
     """All cases."""
     head = ["what", "other side", "Flask Fleet", "ratio (of all rounds)", "goal", "p50 / p99, ms", "errors"]
     return markdown(head, [row(case, found) for case, found in measured(figures)])
 
 
-def provenance(figures: Json) -> str:
+def provenance(figures: Figures) -> str:
     """With what each case was measured."""
     lines = []
     for case, found in measured(figures):
-        made = figures["cases"][case.name]
+        made = figures[case.name]
         rounds = len({each.round for each in found})
         lines.append([case.title, f"`{made['command']}`", str(rounds), made["when"], made["revision"]])
-    machines = {json.dumps(figures["cases"][case.name]["machine"], sort_keys=True) for case, _ in measured(figures)}
+    machines = {json.dumps(figures[case.name]["machine"], sort_keys=True) for case, _ in measured(figures)}
     told = []
     for each in sorted(machines):
         m = json.loads(each)
@@ -103,7 +97,7 @@ def provenance(figures: Json) -> str:
     return "\n".join(told) + "\n\n" + markdown(["what", "command", "rounds", "on", "revision"], lines)
 
 
-def plot(figures: Json) -> str:
+def plot(figures: Figures) -> str:
     """The ratios of the cases that have one, as bars: a dot for each round, and a line where both sides are equal."""
     shown = [
         (case, found)
@@ -154,7 +148,7 @@ def filled(page: str, name: str, text: str) -> str:
 
 def drawn() -> dict[str, str]:
     """Every file that is drawn, by its path from the top of the repository."""
-    figures = json.loads((FIGURES / "serving.json").read_text())
+    figures = record.read("serving")
     page = filled(PAGE.read_text(), "serving", f"{table(figures)}\n\n{provenance(figures)}")
     return {"docs/performance.md": page, "docs/performance/serving.svg": plot(figures)}
 

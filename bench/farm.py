@@ -17,6 +17,7 @@ from tools.run import CACHE, LOGS, ROOT, Problem, need, output, step
 
 KIND = "debian12"
 BENCH_KIND = "bench"
+FRESH_KIND = "bench-fresh"  # without any package of the stack
 USER = "deploy"
 PLACE = CACHE / "bench"
 KEY = PLACE / "id_ed25519"
@@ -27,13 +28,16 @@ INOTIFY = Path("/proc/sys/fs/inotify/max_user_instances")
 INOTIFY_PER_HOST = 16
 AT_ONCE = 4
 # Both sides' packages are in the image: thirty downloads of the same packages would measure the archive.
-DOCKERFILE = """\
-FROM {image}
-ENV DEBIAN_FRONTEND=noninteractive
+PACKAGES = """\
 RUN apt-get update -q \\
     && apt-get install -y -q --no-install-recommends nginx python3-venv python3-apt python3-packaging git wrk \\
     && git config --system --add safe.directory '*'
-RUN useradd --create-home --shell /bin/bash {user} && echo '{user} ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/{user} \\
+"""
+DOCKERFILE = """\
+FROM {image}
+ENV DEBIAN_FRONTEND=noninteractive
+{packages}RUN useradd --create-home --shell /bin/bash {user} \\
+    && echo '{user} ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/{user} \\
     && install -d -m 0700 -o {user} -g {user} /home/{user}/.ssh && echo '{key}' > /home/{user}/.ssh/authorized_keys
 ENV DEBIAN_FRONTEND=
 """
@@ -47,9 +51,9 @@ class Machine:
     address: str
 
 
-def dockerfile(key: str) -> str:
+def dockerfile(key: str, packages: str = PACKAGES) -> str:
     """The recipe of the bench's image: a test host with the packages, and a user who may log in and sudo."""
-    return DOCKERFILE.format(image=images.tag(KIND), user=USER, key=key)
+    return DOCKERFILE.format(image=images.tag(KIND), user=USER, key=key, packages=packages)
 
 
 def make_key() -> str:
@@ -64,15 +68,15 @@ def make_key() -> str:
     return KEY.with_suffix(".pub").read_text().strip()
 
 
-def make_image() -> None:
+def make_image(kind: str = BENCH_KIND, packages: str = PACKAGES) -> None:
     """Build the bench's image; the engine knows by itself what of it is there already."""
     images.ensure([KIND])
     recipe = PLACE / "image"
     recipe.mkdir(parents=True, exist_ok=True)
-    (recipe / "Dockerfile").write_text(dockerfile(make_key()))
+    (recipe / "Dockerfile").write_text(dockerfile(make_key(), packages))
     with step("building the bench's host image"):
         need(
-            ["docker", "build", "--quiet", "--tag", images.tag(BENCH_KIND), str(recipe)],
+            ["docker", "build", "--quiet", "--tag", images.tag(kind), str(recipe)],
             LOGS / "bench-image.log",
             "The bench's host image could not be built.",
         )
@@ -97,10 +101,10 @@ def names(side: str, count: int) -> list[str]:
     return [f"bench-{side}-{number:02}" for number in range(1, count + 1)]
 
 
-def started(name: str) -> Machine:
+def started(name: str, kind: str = BENCH_KIND) -> Machine:
     """Start a new host, in place of one of that name."""
     hosts.remove(name)
-    hosts.start(name, BENCH_KIND, volumes=[f"{REPOSITORY}:{REPOSITORY_ON_HOST}:ro"])
+    hosts.start(name, kind, volumes=[f"{REPOSITORY}:{REPOSITORY_ON_HOST}:ro"])
     return Machine(name, address(name))
 
 

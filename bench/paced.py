@@ -131,6 +131,7 @@ def run(address: str, port: int, path: str, rate: float, clients: int, seconds: 
         "errors": sum(errors.values()),
         "wrong": dict(errors),
         **{f"p{percent:g}": round(percentile(latencies, percent), 3) for percent in (50, 99) if latencies},
+        "slowest": round(max(latencies, default=0.0), 3),
     }
 
 

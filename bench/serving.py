@@ -9,10 +9,6 @@ BENCH="--cases static,hello --rounds 3 --keep" make bench is a short form; what 
 from __future__ import annotations
 
 import argparse
-import datetime
-import json
-import os
-import re
 import shutil
 import statistics
 import subprocess
@@ -21,16 +17,16 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from bench import draw, farm
-from bench.cases import CASES, Case, Result, read_paced, read_wrk
+from bench import draw, farm, record
+from bench.cases import CASES, Case, Result, of, read_paced, read_wrk
 from bench.farm import Machine
 from tools import hosts
-from tools.run import CACHE, LOGS, ROOT, Problem, main, need, output, step
+from tools.run import CACHE, LOGS, ROOT, Problem, main, need, step
 
 CLIENT = "serving-client"
 SIDES = {"seed": ROOT / "bench/baseline/site.yml", "role": ROOT / "site.yml"}
 APP = ROOT / "bench/app/routes.py"
-FIGURES = ROOT / "bench/figures/serving.json"
+BENCH = "serving"
 PROGRAMS = {"paced": ROOT / "bench/paced.py", "slow": ROOT / "bench/slow.py"}
 STATIC_BYTES = 4096
 LOAD = 0.6  # of what the seed answers at most: the offered load of a case that has a pace
@@ -135,17 +131,13 @@ def said(figures: Mapping[str, float]) -> str:
     return "  ".join(f"{name} {value:g}" for name, value in figures.items())
 
 
-def machine() -> dict[str, str]:
-    """On what, and with what, it was measured."""
-    cpus = re.findall(r"(?m)^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text())
-    memory = int(Path("/proc/meminfo").read_text().split()[1]) // 1024**2
+def made_with() -> dict[str, str]:
+    """On what, and with what, it is measured."""
     python = "/srv/hello/current/venv/bin/python"
     names = ("gunicorn", "gevent", "flask")
     packages = f"import importlib.metadata as m; print(', '.join(f'{{n}} {{m.version(n)}}' for n in {names}))"
     return {
-        "cpu": f"{len(cpus)} x {cpus[0]}",
-        "memory": f"{memory} GB",
-        "kernel": os.uname().release,
+        **record.this_machine(),
         "host": inside(host("role"), "sh", "-c", ". /etc/os-release; echo $PRETTY_NAME").strip(),
         "nginx": inside(host("role"), "sh", "-c", "/usr/sbin/nginx -v 2>&1").strip().rpartition("/")[2],
         "python": inside(host("role"), python, "-V").strip().removeprefix("Python "),
@@ -154,32 +146,20 @@ def machine() -> dict[str, str]:
     }
 
 
-def kept() -> dict[str, object]:
-    """What was measured before."""
-    return json.loads(FIGURES.read_text()) if FIGURES.exists() else {"cases": {}}
+def offered() -> float:
+    """The load of a case that has a pace, by what the seed has answered at most."""
+    best = of(record.results(record.read(BENCH), "hello"), "seed", "rate")
+    if not best:
+        raise Problem("Which load is to be offered? Measure hello first, or say --rate.")
+    return round(LOAD * statistics.median(best), -1)
 
 
 def run(names: Sequence[str], rounds: int, rate: float) -> None:
     """Measure, and keep each case when it is whole."""
-    figures = kept()
-    cases = figures["cases"]
-    assert isinstance(cases, dict)
     for case in (case for case in CASES if case.name in names):
-        if case.paced and not rate:
-            if "hello" not in cases:
-                raise Problem("Which load is to be offered? Measure hello first, or say --rate.")
-            best = [result["figures"]["rate"] for result in cases["hello"]["results"] if result["side"] == "seed"]
-            rate = round(LOAD * statistics.median(best), -1)
-        results = [result._asdict() for result in take(case, rounds, rate)]
-        cases[case.name] = {
-            "when": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
-            "revision": output(["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]),
-            "command": " ".join(case.argv("HOST", 80, rate)),
-            "machine": machine(),
-            "results": results,
-        }
-        FIGURES.parent.mkdir(parents=True, exist_ok=True)
-        FIGURES.write_text(json.dumps(figures, indent=1) + "\n")
+        load = (rate or offered()) if case.paced else 0.0
+        results = list(take(case, rounds, load))
+        record.keep(BENCH, case.name, " ".join(case.argv("HOST", 80, load)), made_with(), results)
 
 
 def work() -> int:
@@ -206,7 +186,7 @@ def work() -> int:
             down()
     if not options.prepare:
         draw.write()
-        print(f"\n{draw.table(json.loads(FIGURES.read_text()))}")
+        print(f"\n{draw.table(record.read(BENCH))}")
     return 0
 
 

@@ -120,9 +120,7 @@ def test_what_is_sent_in_pieces_is_sent_whole() -> None:
 def test_a_bar_is_as_long_as_its_ratio_and_the_drawing_is_xml() -> None:
     machine = dict.fromkeys(("cpu", "memory", "kernel", "host", "nginx", "python", "packages", "wrk"), "x")
     made = {"when": "2026-01-01", "revision": "abc", "command": "wrk", "machine": machine}
-    figures = {
-        "cases": {"hello": {**made, "results": [each._asdict() for each in given(HELLO, (1000, 1500), (1000, 2000))]}}
-    }
+    figures = {"hello": {**made, "results": [each._asdict() for each in given(HELLO, (1000, 1500), (1000, 2000))]}}
     text = draw.plot(figures)
     bars = [part for part in ElementTree.fromstring(text) if part.get("fill") == draw.COLOURS["role"]]
     most = (draw.WIDTH - draw.LEFT - 60) / 2.0
