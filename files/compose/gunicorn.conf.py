@@ -6,6 +6,7 @@ import inspect
 import io
 import os
 import sys
+import time
 
 wsgi_app = 'app:app'
 proc_name = "hello"
@@ -64,6 +65,52 @@ if SCRIPT_NAME:
 def post_fork(server, worker):
     if GEVENT:
         _patch()
+    if worker_class == "gevent":
+        worker.__class__ = _woken(type(worker))
+
+
+def _woken(worker_of_gunicorn):
+    """A class like Gunicorn's own, which looks once a second whether it is to end: this one is told, and ends at once."""
+    from functools import partial
+
+    from gevent.event import Event
+    from gevent.pool import Pool
+    from gevent.server import StreamServer
+
+    class Woken(worker_of_gunicorn):
+        def init_process(self):
+            self.told = Event()
+            super().init_process()
+
+        def handle_exit(self, sig, frame):
+            super().handle_exit(sig, frame)
+            self.told.set()
+
+        def run(self):
+            pool, tls = Pool(self.worker_connections), {}
+            if self.cfg.is_ssl:
+                from gunicorn.sock import ssl_context
+
+                tls["ssl_context"] = ssl_context(self.cfg)
+            servers = [StreamServer(s, handle=partial(self.handle, s), spawn=pool, **tls) for s in self.sockets]
+            for server in servers:
+                if self.cfg.workers > 1:
+                    server.max_accept = 1  # the others take theirs
+                server.start()
+            while self.alive:
+                self.notify()
+                self.told.wait(1)
+            for server in servers:
+                server.close()
+            deadline = time.monotonic() + self.cfg.graceful_timeout
+            while len(pool) and time.monotonic() < deadline:
+                self.notify()
+                pool.join(timeout=1)
+            if len(pool):
+                self.log.warning("Worker graceful timeout (pid:%s)", self.pid)
+                pool.kill(timeout=1)
+
+    return Woken
 
 
 def _not_wsgi(app):

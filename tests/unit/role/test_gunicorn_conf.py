@@ -101,6 +101,10 @@ BESIDE = {
 }
 
 
+class SomeWorker:
+    """A worker of some other kind."""
+
+
 @dataclass
 class Answer:
     status: int
@@ -111,9 +115,13 @@ class Answer:
 class Instance:
     """Gunicorn with the rendered configuration, started as systemd starts it."""
 
-    def __init__(self, directory: Path, app: str, values: dict[str, Any], tried: str = "") -> None:
+    def __init__(self, directory: Path, app: str, values: dict[str, Any], tried: str = "", looks: str = "1") -> None:
         (directory / "app.py").write_text(app)
-        (directory / "gunicorn.conf.py").write_text(render("gunicorn.conf.py", values))
+        text = render("gunicorn.conf.py", values)
+        for look in ("self.told.wait(1)", "pool.join(timeout=1)"):
+            assert text.count(look) == 1
+            text = text.replace(look, look.replace("1)", f"{looks})"))
+        (directory / "gunicorn.conf.py").write_text(text)
         self.errors = directory / "stderr"
         self._listener = socket.socket(socket.AF_UNIX if values.get("unix_socket") else socket.AF_INET)
         self._listener.bind(str(directory / "app.sock") if values.get("unix_socket") else ("127.0.0.1", 0))
@@ -484,6 +492,50 @@ def test_an_app_that_the_master_imports_was_patched_first(instances: dict[str, I
         time.sleep(0.05)
     assert "Booting worker" in instance.said().rpartition("was sent SIGKILL")[2], instance.said()
     assert instance.stop() == 0
+
+
+def test_a_worker_ends_when_it_is_told_and_with_its_last_request(tmp_path: Path) -> None:
+    """Gunicorn's own looks once a second. This one may sleep for longer than `stop` has patience: it is woken."""
+    settings = {"workers": 2, "graceful_timeout": 30}
+    instance = Instance(tmp_path, EARLY, {"settings": settings}, looks="60")
+    assert instance.ready(), instance.said()
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        answers = [pool.submit(instance.get, "/slow") for _ in range(2)]
+        time.sleep(0.2)
+        assert instance.stop() == 0
+        assert [answer.result().status for answer in answers] == [200, 200]
+    assert "graceful timeout" not in instance.said()
+
+
+def test_a_request_without_an_end_is_cut_when_its_time_is_over(tmp_path: Path) -> None:
+    instance = Instance(tmp_path, WAITS.replace("0.5", "60"), {"settings": {"workers": 1, "graceful_timeout": 1}})
+    assert instance.ready(), instance.said()
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(instance.get, "/")
+        time.sleep(0.2)
+        assert instance.stop() == 0
+        assert answer.exception() is not None
+
+
+@pytest.mark.parametrize(
+    ("kind", "becomes"),
+    [
+        ("gevent", "Woken"),
+        ("gthread", "SomeWorker"),
+        ("gunicorn.workers.ggevent.GeventPyWSGIWorker", "SomeWorker"),
+        ("a.b.C", "SomeWorker"),
+    ],
+)
+def test_another_class_of_worker_stays_what_it_is(monkeypatch: pytest.MonkeyPatch, kind: str, becomes: str) -> None:
+    for name, value in {"LISTEN_FDS": "1", "FLASKFLEET_RELEASE": "abc"}.items():
+        monkeypatch.setenv(name, value)
+    conf: dict[str, Any] = {}
+    exec(render("gunicorn.conf.py", {"settings": {"worker_class": kind}}), conf)
+    conf["_patch"] = lambda: None
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    worker = SomeWorker()
+    conf["post_fork"](None, worker)
+    assert type(worker).__name__ == becomes
 
 
 def test_threads_are_as_many_as_a_release_may_have(instances: dict[str, Instance]) -> None:
