@@ -30,8 +30,10 @@ def measured(figures: Figures) -> list[tuple[Case, list[Result]]]:
 
 
 def number(value: float) -> str:
-    """A figure as it is read: 12,345 or 12.3."""
-    return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.1f}"
+    """A figure as it is read: 12,345 or 12.3 or 0.25."""
+    if value >= 100 or value == int(value):
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
 def median(found: Sequence[Result], side: str, figure: str) -> str:
@@ -136,6 +138,52 @@ def plot(figures: Figures) -> str:
     return "\n".join([*parts, line, "</svg>"]) + "\n"
 
 
+WAYS = {
+    "role": "`flaskctl hello activate ID`",
+    "restart": "changed in place, `systemctl restart`",
+    "link": "a directory, a link, `systemctl restart` (Ansistrano)",
+    "bare": "`bench/baseline/bare.sh`",
+}
+
+
+def spread(values: Sequence[float]) -> str:
+    """The median, and the ends."""
+    return f"{number(statistics.median(values))} ({number(min(values))} to {number(max(values))})"
+
+
+def releases(figures: Figures) -> str:
+    """What users meet in a release, by the way that it is made in."""
+    found = record.results(figures, "release")
+    rows = [
+        [
+            WAYS[side],
+            *(spread(of(found, side, figure)) for figure in ("ready", "drained")),
+            f"{number(sum(of(found, side, 'errors')))} of"
+            f" {number(sum(of(found, side, 'errors')) + sum(of(found, side, 'requests')))}",
+            spread(of(found, side, "slowest")),
+            f"{spread(of(found, side, 'memory'))}, {spread(of(found, side, 'peak'))}",
+        ]
+        for side in ("role", "restart", "link")
+    ]
+    head = ["release", "new code answers, s", "old one has ended, s", "requests failed", "slowest request, ms"]
+    return markdown([*head, "memory before, at the peak, MB"], rows)
+
+
+def first(figures: Figures) -> str:
+    """How long a first deploy takes."""
+    found = record.results(figures, "first")
+    pairs = ratios(found, "role", "bare", "seconds")
+    rows = [[WAYS["bare"], spread(of(found, "bare", "seconds")), "1"]]
+    ratio_of = f"**{statistics.median(pairs):.2f}** ({min(pairs):.2f} to {max(pairs):.2f})"
+    rows += [["`ansible-playbook site.yml`", spread(of(found, "role", "seconds")), ratio_of]]
+    return markdown(["first deploy", "seconds", "ratio (of all rounds)"], rows)
+
+
+def made(figures: Figures, case: str) -> str:
+    """When, at which revision and by which command a case was measured."""
+    return f"`{figures[case]['command']}`, {figures[case]['when']}, revision {figures[case]['revision']}."
+
+
 def filled(page: str, name: str, text: str) -> str:
     """A page with what stands between two marks replaced."""
     begin, end = f"<!-- {name}: drawn by bench/draw.py -->", f"<!-- end of {name} -->"
@@ -150,6 +198,9 @@ def drawn() -> dict[str, str]:
     """Every file that is drawn, by its path from the top of the repository."""
     figures = record.read("serving")
     page = filled(PAGE.read_text(), "serving", f"{table(figures)}\n\n{provenance(figures)}")
+    for name, case, tabled in (("releases", "release", releases), ("first", "first", first)):
+        if found := record.read(name):
+            page = filled(page, name, f"{tabled(found)}\n\n{made(found, case)}")
     return {"docs/performance.md": page, "docs/performance/serving.svg": plot(figures)}
 
 
