@@ -25,13 +25,13 @@ SIDES = {"restart": "seed", "link": "seed", "role": "role"}
 # Of the app's processes, every 50 ms: their memory, a shared page counted once, in MB; which of them are there; and
 # which text nginx answers with. All at times since the epoch, for the release begins elsewhere.
 WATCH = r"""
-import glob, json, sys, time, urllib.request
+import glob, json, os, sys, time, urllib.request
 end, seen = time.time() + float(sys.argv[1]), []
 while time.time() < end:
     memory, alive = 0, []
     for directory in glob.glob('/proc/[0-9]*'):
         try:
-            if b'gunicorn' not in open(directory + '/cmdline', 'rb').read():
+            if int(directory[6:]) == os.getpid() or b'gunicorn' not in open(directory + '/cmdline', 'rb').read():
                 continue
             memory += int(open(directory + '/smaps_rollup').read().split('\nPss:')[1].split()[0])
             alive.append(int(directory[6:]))
