@@ -8,7 +8,7 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from bench import draw, paced, slow
+from bench import draw, paced, releases, slow
 from bench.cases import CASES, Case, Result, met, milliseconds, ratio, ratios, read_paced, read_wrk
 from tools.run import ROOT
 
@@ -115,6 +115,16 @@ def test_an_answer_is_whole_by_its_length() -> None:
 
 def test_what_is_sent_in_pieces_is_sent_whole() -> None:
     assert slow.cut(b"abcdefg", 3) == [b"abc", b"def", b"g"]
+
+
+def test_a_release_is_ready_with_its_first_answer_and_drained_with_the_last_old_process() -> None:
+    samples = [
+        (9.0, 60.0, [1, 2], "Hello Flask, release 6!"),
+        (11.0, 120.0, [1, 2, 3], "Hello Flask, release 6!"),
+        (12.0, 130.0, [2, 3], "Hello Flask, release 7!"),
+        (13.0, 65.0, [3], "Hello Flask, release 7!"),
+    ]
+    assert releases.told(samples, 10.0, "release 7!") == {"ready": 2.0, "drained": 3.0, "memory": 60.0, "peak": 130.0}
 
 
 def test_a_bar_is_as_long_as_its_ratio_and_the_drawing_is_xml() -> None:
