@@ -22,17 +22,8 @@ VALUES = {
     "limits": {"requests": 1, "burst": 3, "connections": 2},
     "challenge_peers": ["192.0.2.1", "127.0.0.1"],
     "trusted_proxies": [TRUSTED, "10.1.0.0/16"],
+    "static": {"dir": ""},
 }
-# a release and one before it, as flaskctl leaves them, with links that their authors have made
-FILES = """
-mkdir -p releases/b/app/static/sub releases/b/app/static/v1.2 releases/b/app/static/no.index kept/1/static
-ln -s releases/b current; ln -s app/static releases/b/static
-cd releases/b/app/static
-for file in ../secret.py page.css sub/index.html v1.2/index.html .hidden.css ../../../../kept/1/static/old.css; do
-    echo "$file" > $file
-done
-ln -s ../secret.py link.py; ln -s .. up; ln -s page.css same.css
-"""
 # ten requests at once of clients whom the load balancer names
 TEN = """
 import http.client, json, socket, ssl, sys
@@ -70,8 +61,6 @@ def live(site: Site, scratch: str, rendered: Callable[..., str]) -> Iterator[Sit
     text = rendered(VALUES, ipv6=False)
     # so that only the peer, which is itself, has answers to challenges
     text = text.replace("root /var/www/html;", f"root {scratch}/nothing;").replace("/var/www/html/", f"{scratch}/web/")
-    text = text.replace("/srv/hello/", f"{scratch}/srv/")
-    site.root(f"mkdir {scratch}/srv && cd {scratch}/srv && umask 022 && {FILES}")
     answers = f"{scratch}/web/.well-known/acme-challenge"
     site.root(f"mkdir -p {answers}; printf t.k > {answers}/to-K_n; chmod a+x {scratch}")
     main = f"pid {scratch}/pid; error_log {scratch}/error.log; events {{}} http {{ include {scratch}/site; }}"
@@ -116,34 +105,6 @@ def test_https_is_served_and_remembered(live: Site) -> None:
     answer = ask(live)
     assert answer.status == 200
     assert answer.headers["strict-transport-security"] == "max-age=300"
-
-
-@pytest.mark.parametrize(
-    ("path", "status", "body"),
-    [
-        ("page.css", 200, "page.css"),
-        ("old.css", 200, "../../../../kept/1/static/old.css"),  # of the release before
-        ("sub", 200, "sub/index.html"),
-        ("v1.2/", 200, "v1.2/index.html"),
-        ("v1.2", 301, None),
-        ("none.css", 404, None),
-        ("no.index/", 404, None),
-        (".hidden.css", 404, None),
-        # a link leads nowhere, not even to what is served beside it
-        ("link.py", 404, None),
-        ("up/secret.py", 404, None),
-        ("up", 404, None),
-        ("same.css", 404, None),
-    ],
-)
-def test_static_files_are_what_stands_among_them_and_no_link_leads_out(
-    live: Site, path: str, status: int, body: str | None
-) -> None:
-    answer = live.get(f"/static/{path}", port=HTTPS, tls=["http/1.1"])
-    assert answer.status == status
-    assert body is None or answer.body.strip() == body
-    assert answer.headers.get("location", "/static/v1.2/") == "/static/v1.2/"
-    assert answer.headers["x-content-type-options"] == "nosniff"
 
 
 def added(answer: Answer) -> list[str | None]:
