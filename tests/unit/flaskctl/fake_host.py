@@ -80,6 +80,7 @@ class FakeHost(Host):
         self.nginx_says = ""  # to nginx -T
         self.elsewhere: dict[str, Any] = {}  # by address what answers there in place of the app
         self.clock = 1_795_000_000.0
+        self.clock_was_set = 0.0  # by somebody, in seconds
         self.units: Json = {}
         self.became: list[str] = []
         self.environ: dict[str, str] = {}
@@ -373,6 +374,9 @@ class FakeHost(Host):
     # --- the rest of the machine
 
     def now(self) -> float:
+        return self.clock + self.clock_was_set
+
+    def ticks(self) -> float:
         return self.clock
 
     def sleep(self, seconds: float) -> None:

@@ -202,6 +202,48 @@ def test_where_there_was_too_little_to_compare_with_nobody_waits(host: FakeHost,
     assert "too few requests in the 60 s before to judge by, 120 are wanted: 0 of 119 failed" in result.json["msg"]
 
 
+DAY = 86400.0
+
+
+@pytest.mark.parametrize("by", [DAY, -DAY, 10.0, -10.0])
+def test_a_clock_that_is_set_meanwhile_ends_no_bake_later_and_nothing_is_judged_by_it(
+    host: FakeHost, baked: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, by: float
+) -> None:
+    """The watch would have lasted a day and more: it slept until the clock said that it was over."""
+    clocks = []
+
+    def sleep(seconds: float) -> None:
+        host.clock += seconds
+        host.clock_was_set = by
+
+    def new(when: float) -> dict[str, Any]:
+        monkeypatch.setattr(host, "sleep", sleep)
+        clocks.append(host.clock)
+        return entry(when, 500)
+
+    result = baked(entry, new)
+    assert result.rc == 0 and not result.json["judged"]
+    assert f"was set by {by:+.0f} s" in result.json["msg"] and result.json["warnings"] == [result.json["msg"]]
+    assert host.clock - clocks[0] < 120
+
+
+def test_a_clock_that_was_set_back_after_the_switch_is_told(host: FakeHost, baked: Callable[..., Any]) -> None:
+    def new(when: float) -> dict[str, Any]:
+        host.clock_was_set = -DAY
+        return entry(when - DAY, 500)
+
+    result = baked(entry, new)
+    assert result.rc == 0 and not result.json["judged"] and "was set by -86400 s" in result.json["msg"]
+
+
+def test_a_clock_that_is_kept_right_by_seconds_is_no_reason(host: FakeHost, baked: Callable[..., Any]) -> None:
+    def new(when: float) -> dict[str, Any]:
+        host.clock_was_set = 1.5
+        return entry(when)
+
+    assert baked(entry, new).json["judged"]
+
+
 def test_a_release_that_was_rolled_back_meanwhile_is_not_judged_by_anothers_traffic(
     host: FakeHost, baked: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -167,3 +167,21 @@ def test_an_answer_that_trickles_is_not_waited_for(part: str, monkeypatch: pytes
     listener.close()
     assert time.monotonic() - began < 2
     assert (answer.status, answer.body) == (0, "TimeoutError: no whole answer in 0 s")
+
+
+@pytest.mark.parametrize("by", [-86400.0, 86400.0])
+def test_a_clock_that_is_set_makes_no_wait_longer_or_shorter(
+    serving: FakeHost, stage: Stage, monkeypatch: pytest.MonkeyPatch, by: float
+) -> None:
+    """A host without a battery for its clock gets the time from elsewhere, in the middle of whatever runs."""
+    two = stage("v2")
+    serving.elsewhere = {"10.0.0.5": flaskctl.Answer(0, "", "ConnectionRefusedError")}
+
+    def sleep(seconds: float) -> None:
+        serving.clock += seconds
+        serving.clock_was_set = by * (seconds == 0.1)  # what the proof waits between two questions
+
+    monkeypatch.setattr(serving, "sleep", sleep)
+    began = serving.clock
+    assert call(serving, "hello", "activate", two).rc == 1
+    assert flaskctl.VERIFY_SECONDS <= serving.clock - began < 3 * flaskctl.VERIFY_SECONDS

@@ -11,6 +11,8 @@ from flaskctl.errors import Refused, Usage
 from flaskctl.texts import moment
 from flaskctl.traffic import Limits, Traffic, lines_from_end, log_entry, looks, traffic, worse
 
+CLOCK_SECONDS = 3  # by so much a clock may be set meanwhile: the times in nginx's log are by it
+
 
 def bake(app: App, seconds: int, limits: Limits) -> Json:
     """Watch the real traffic, against that before the last activation. Takes no lock: a rollback need not wait."""
@@ -24,18 +26,23 @@ def bake(app: App, seconds: int, limits: Limits) -> Json:
         raise Refused(
             f"{app.name} has no activation to compare with", remedy=app.as_root(f"flaskctl {app.name} activate ID")
         )
-    start = int(app.host.now())
+    start, began = int(app.host.now()), app.host.ticks()
     # Requests that failed between the switch and now count: a load balancer sends fewer to a host that fails, and what
     # comes later could be too little to judge by. When the switch was long ago there is no end of them.
     since = max(moment(moved[-1].get("when")) or start, start - seconds)
+    if since - start > CLOCK_SECONDS:
+        return cannot_judge(app, release, start - since)
     before = traffic(log_entries(app, switched - seconds), switched - seconds, switched)
     after, enough = Traffic(0, 0), False
     # with too little to compare with nothing that comes can be judged, and the rollout need not wait for it
     idle = before.requests < limits.requests
     for look in [] if app.dry or idle else looks(seconds):
-        app.host.sleep(max(0.0, start + look - app.host.now()))
+        app.host.sleep(max(0.0, began + look - app.host.ticks()))
         if app.linked("current") != release:
             raise Refused(f"{release} is no longer current, {app.linked('current')} is")
+        was_set = app.host.now() - start - (app.host.ticks() - began)
+        if abs(was_set) > CLOCK_SECONDS:
+            return cannot_judge(app, release, was_set)
         entries = list(log_entries(app, since))
         # latency is for the whole time alone, and from now on: a release is slow while it is new
         times = traffic(entries, start, start + look).times if look == seconds else ()
@@ -52,6 +59,13 @@ def bake(app: App, seconds: int, limits: Limits) -> Json:
         said = f"too few requests in the {seconds} s before to judge by, {limits.requests} are wanted: {before}"
     figures = {"before": before.as_json(), "after": after.as_json(), "judged": enough}
     return {"id": release, **figures, "msg": f"would watch for {seconds} s" if app.dry else said}
+
+
+def cannot_judge(app: App, release: str, was_set: float) -> Json:
+    """Say that the times in nginx's log mean nothing: the rollout goes on, as with too few requests."""
+    msg = f"the clock of this host was set by {was_set:+.0f} s since the switch: the traffic cannot be judged"
+    app.warnings.append(msg)
+    return {"id": release, "before": {}, "after": {}, "judged": False, "msg": msg}
 
 
 def log_entries(app: App, since: float) -> Iterator[Json]:

@@ -233,8 +233,8 @@ def reload(app: App, settings: Json, digest: str) -> str:
     done = app.host.systemctl("reload", "nginx.service")
     if done.rc:
         return done.err.strip()
-    end = app.host.now() + SHOWN_SECONDS
-    while digest and app.host.now() < end:
+    end = app.host.ticks() + SHOWN_SECONDS
+    while digest and app.host.ticks() < end:
         if app.host.peer_certificates(settings["verify"]) <= {digest}:
             return ""
         app.host.sleep(0.2)

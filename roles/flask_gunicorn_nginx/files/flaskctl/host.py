@@ -103,6 +103,10 @@ class Host:
     def now(self) -> float:
         return time.time()
 
+    def ticks(self) -> float:
+        """Return seconds that pass whatever is done to the clock: what a wait is measured with."""
+        return time.monotonic()
+
     def sleep(self, seconds: float) -> None:
         time.sleep(seconds)
 

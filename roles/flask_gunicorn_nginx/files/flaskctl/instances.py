@@ -95,8 +95,8 @@ def start_and_watch(app: App, units: Sequence[str]) -> tuple[str, str]:
         return unit, "it did not pass its gate" if unit in webs else f"{unit} does not start"
     pids = {unit: shown.get("MainPID", "0") for unit, shown in app.host.show(*units).items()}
     children = {unit: app.host.children(int(pids.get(unit, "0"))) for unit in webs}
-    end, died = app.host.now() + SETTLE_SECONDS, ""
-    while app.host.now() < end and not died:
+    end, died = app.host.ticks() + SETTLE_SECONDS, ""
+    while app.host.ticks() < end and not died:
         app.host.sleep(0.2)
         lost = (unit for unit, known in children.items() if known - app.host.children(int(pids.get(unit, "0"))))
         died = next(lost, "")

@@ -74,9 +74,9 @@ def try_lock(file: IO[str]) -> bool:
 
 def wait_for_lock(app: App, file: IO[str], seconds: float, what: str) -> None:
     """Take a lock that others hold for a while; raise Busy when they hold it longer than that."""
-    end = app.host.now() + seconds
+    end = app.host.ticks() + seconds
     while not try_lock(file):
-        if app.host.now() >= end:
+        if app.host.ticks() >= end:
             raise Busy(f"{what}, after {seconds:.0f} s too", remedy="wait for it to end, then run this again")
         app.host.sleep(0.5)
 
@@ -101,10 +101,10 @@ def locked(app: App, holder: Json | None = None) -> Iterator[None]:
     if not app.host.is_root():
         raise Refused("this changes the host, and needs root", remedy=app.as_root(app.said))
     with open_lock(app.lock_file) as file:
-        end = app.host.now() + LOCK_SECONDS
+        end = app.host.ticks() + LOCK_SECONDS
         while not try_lock(file):
             ours = holder and plan_lock(read_json(app.rollout_file), holder, "")
-            if not ours or app.host.now() >= end:
+            if not ours or app.host.ticks() >= end:
                 message = busy_message(app.name, read_json(app.lock_file))
                 raise Busy(message, remedy="wait for it to end, then run this again")
             app.host.sleep(0.5)

@@ -37,7 +37,7 @@ def restart(app: App, holder: Json | None = None) -> Json:
         answer: Json = {"id": release, "changed": True, "repairs": app.repairs}
         if app.dry:
             return {**answer, "msg": f"would restart {release}"}
-        began = app.host.now()
+        began = app.host.ticks()
         check_whole(app, release)
         open_socket(app, state, units)
         left = close_former(app)
@@ -49,7 +49,7 @@ def restart(app: App, holder: Json | None = None) -> Json:
         wrong = ask(app, settings["verify"], release, VERIFY_SECONDS)[1] if proven else ""
         if wrong:
             raise Refused(f"{release} runs anew, but through nginx: {wrong}", remedy=app.look_at_nginx())
-        seconds = round(app.host.now() - began, 2)
+        seconds = round(app.host.ticks() - began, 2)
         return {**answer, "seconds": seconds, "msg": f"restarted {release}, in {seconds:.1f} s"}
 
 

@@ -79,9 +79,9 @@ def executable(app: App, release: str, word: str) -> str:
 def start(app: App) -> Json:
     """Start the current release: at boot, and on the first connection after a stop. Takes no lock."""
     app.settings()
-    end = app.host.now() + PATIENCE
+    end = app.host.ticks() + PATIENCE
     # the first activation has opened the socket, and somebody connects before it has come to its end
-    while not app.linked("current") and lock_holder(app) is not None and app.host.now() < end:
+    while not app.linked("current") and lock_holder(app) is not None and app.host.ticks() < end:
         app.host.sleep(0.5)
     current = app.linked("current")
     if not current:

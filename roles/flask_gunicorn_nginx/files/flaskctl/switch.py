@@ -39,10 +39,10 @@ def switch_to(app: App, release: str, how: str, settings: Json) -> Json:
     answer: Json = {"id": release, "from": state.current, "repairs": app.repairs}
     if app.dry or not any(plan):
         return {**answer, **nothing_moves(app, state, units, release, how, any(plan), settings)}
-    began = app.host.now()
+    began = app.host.ticks()
     check_whole(app, release)
     open_socket(app, state, units)
-    intent = Intent(release, state.current, state.previous, how, utc(began))
+    intent = Intent(release, state.current, state.previous, how, utc(app.host.now()))
     app.host.checkpoint("intent")
     try:
         write_json(app.intent_file, intent.as_json(), 0o600)
@@ -59,7 +59,7 @@ def switch_to(app: App, release: str, how: str, settings: Json) -> Json:
         erase(app.intent_file)
         raise
     finish(app, intent, settings)
-    after, seconds = app.state(), app.host.now() - began
+    after, seconds = app.state(), app.host.ticks() - began
     answer.update(current=after.current, previous=after.previous, active=list(after.active), changed=True)
     done = "rolled back to" if how == "rollback" else "activated"
     origin = f", from {state.current}" if plan.switch and state.current else ""

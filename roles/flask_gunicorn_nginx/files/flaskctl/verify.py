@@ -105,13 +105,13 @@ def ask(app: App, address: Json, release: str, seconds: float, others: bool = Fa
     Returns the last answer, and what is wrong with it. Not 127.0.0.1, where nobody comes from: another site may have
     that, and another one the host's own address.
     """
-    start, proof = app.host.now(), Proof(app, address, release, others)
+    start, proof = app.host.ticks(), Proof(app, address, release, others)
     while True:
         proof.ask()
         answer, wrong = proof.result()
         # a bad answer of the release itself does not get better by waiting long
         limit = min(seconds, 2) if answer.release == release else seconds
-        if not proof.bad or app.host.now() - start >= limit:
+        if not proof.bad or app.host.ticks() - start >= limit:
             return answer, wrong
         app.host.sleep(0.1)
 
