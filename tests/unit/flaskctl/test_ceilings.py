@@ -73,3 +73,24 @@ def test_status_says_what_is_not_in_force(host: FakeHost, stage: Stage) -> None:
     call(host, "hello", "activate", release)
     line = in_group(host, release, pids_max="max")
     assert line.endswith("tasks without a limit; not in force: memory, CPU weight (this host has no controller for it)")
+
+
+@pytest.mark.parametrize(
+    ("events", "says"),
+    [
+        ("low 0\nmax 9\noom 3\noom_kill 3\noom_group_kill 0", "3 processes were killed since it started"),
+        ("oom_kill 1", "1 process was killed since it started"),
+        ("max 9\noom_kill 0", ""),
+        ("", ""),
+        ("oom", ""),
+    ],
+)
+def test_status_tells_what_the_kernel_killed_for_want_of_memory(
+    host: FakeHost, stage: Stage, events: str, says: str
+) -> None:
+    release = stage("v1")
+    call(host, "hello", "activate", release)
+    line = in_group(host, release, memory_max=str(300 << 20), memory_events=events)
+    assert "memory 300 MiB" in line and ("killed" in line) == bool(says) and says in line
+    told = call(host, "hello", "status", "--json").json["memory_kills"]
+    assert told == (int(says.split()[0]) if says else 0)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from flaskctl import Json
 from flaskctl.app import App, apps
 from flaskctl.bake import log_entries
-from flaskctl.ceilings import FILES, ceilings_text, in_force
+from flaskctl.ceilings import EVENTS, FILES, ceilings_text, in_force, killed_of
 from flaskctl.certificate_state import certificate_problems
 from flaskctl.damage import find_damage
 from flaskctl.errors import Refused
@@ -90,7 +90,7 @@ def status(app: App, drift: bool = False, traffic: bool = False) -> Json:
         "failed_units": sorted(unit for unit, shown in units.items() if shown.get("ActiveState") == "failed"),
         "restart_pending": restart_pending(app, [*filter(None, masters), *map(int, workers)]),
         **certificate_answer(app, settings),
-        "ceilings": ceilings_of(app, state.current, units),
+        **ceilings_of(app, state.current, units),
         "drift": find_drift(app, state.current, units, drift),
         "traffic": around_activation(app) if traffic else None,
     }
@@ -157,15 +157,19 @@ def count_processes(app: App, release: str, units: Units) -> int:
     return sum(1 + len(app.host.children(pid)) for pid in pids if pid)
 
 
-def ceilings_of(app: App, release: str | None, units: Units) -> dict[str, int | None]:
-    """Return what the kernel holds the release that serves to, from its control group; nothing where none runs."""
+def ceilings_of(app: App, release: str | None, units: Units) -> Json:
+    """Return what the kernel holds the release that serves to, and how many processes that has cost it.
+
+    From its control group; nothing where none runs.
+    """
     group = units.get(app.unit(release), {}).get("ControlGroup") if release else ""
     found: dict[str, str | None] = {}
-    for name, file in FILES.items() if group else ():
-        found[name] = None
+    for file in (*FILES.values(), EVENTS) if group else ():
+        found[file] = None
         with contextlib.suppress(OSError):  # it ended
-            found[name] = read_text(app.at(f"/sys/fs/cgroup{group}/{file}"))
-    return in_force(found)
+            found[file] = read_text(app.at(f"/sys/fs/cgroup{group}/{file}"))
+    limits = in_force({name: found[file] for name, file in FILES.items()} if group else {})
+    return {"ceilings": limits, "memory_kills": killed_of(found.get(EVENTS))}
 
 
 def ignored_lines(app: App, state: State, units: Units) -> list[str]:
@@ -342,7 +346,7 @@ def status_text(app: App, answer: Json, releases: Mapping[str, Release]) -> str:
             "units",
             f"{len(wanted) - len(down)} of {len(wanted)} run, with {sum(answer['processes'].values())} processes",
         ),
-        *([("ceilings", ceilings_text(answer["ceilings"]))] if answer["ceilings"] else []),
+        *([("ceilings", ceilings_text(answer["ceilings"], answer["memory_kills"]))] if answer["ceilings"] else []),
         *([("certificate", f"{days} days left{alone}")] if days is not None else []),
         *([("busy", busy_message(app.name, answer["locked"]))] if answer["locked"] is not None else []),
         *([("rollout", lock_text(app.name, answer["lease"], app.host.now()))] if answer["lease"] else []),
