@@ -48,6 +48,7 @@ RULES: dict[str, Rule] = {
     "keep_releases": a_number(2, None, "The current and the previous release always stay: set 2 or more."),
     "server_names": nginx.server_names,
     "default_server": a_bool,
+    "open_firewall": a_bool,
     "listen": a_number(1, 65535, "Set the port that nginx listens on, such as 80."),
     "public_url": nginx.public_url,
     "tls": nginx.tls,

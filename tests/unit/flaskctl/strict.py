@@ -85,6 +85,7 @@ CERTBOT = (
     r"| --manual --preferred-challenges dns --manual-auth-hook \S+ --manual-cleanup-hook \S+)(?: --domain \S+)+",
 )
 SSH_KEYGEN = (r"-Y find-principals -s /\S+ -f /\S+", r"-Y verify -I \S+ -n flaskfleet -s /\S+ -f /\S+")
+UFW = (r"allow \d+/tcp comment flaskfleet", r"delete allow \d+/tcp")
 WHEELS = r"(?: --only-binary :all:)?"
 PIP = (
     *(rf"install{WHEELS} -r \S+", rf"install{WHEELS} \S+", r"uninstall -y(?: \S+)*", r"check"),
@@ -236,4 +237,6 @@ CHECKS: Mapping[str, Callable[[Sequence[str], int], None]] = {
     "openssl": one_of(OPENSSL),
     "certbot": one_of(CERTBOT),
     "ssh-keygen": one_of(SSH_KEYGEN),
+    "nft": exactly("nft", "-j", "list", "ruleset"),
+    "ufw": one_of(UFW),
 }

@@ -15,7 +15,8 @@ from flaskctl.certificate import forget_certificate
 from flaskctl.engines import forget_engines
 from flaskctl.errors import Refused
 from flaskctl.files import erase, fingerprint, read_json, read_text
-from flaskctl.layout import ENGINES, SOCKETS
+from flaskctl.firewall import UFW_RULES, ufw_opened
+from flaskctl.layout import ENGINES, PATH, SOCKETS
 from flaskctl.lock import locked
 from flaskctl.record import on_record, recorded, recorded_name
 
@@ -36,10 +37,19 @@ def remove(app: App, purge: bool) -> Json:
     answer["data_of"] = sorted(name for name in names if data_of(app, name))
     if not (answer["others"] or answer["data_of"] or app.dry):
         forget_engines(app, [ENGINES])  # the role takes them away next
+        answer["removed"] += close_firewall(app)
     app.warnings += [f"{thing} stays" for thing in answer["left"] if not thing.endswith((DATA, OWNER, LOGS))]
     done = f"{'would remove' if app.dry else 'removed'} {app.name}" if answer["changed"] else ""
     left = f"left: {', '.join(answer['left'])}" if answer["left"] else ""
     return {**answer, "msg": "; ".join(filter(None, [done, left])) or f"{app.name} is not here"}
+
+
+def close_firewall(app: App) -> list[str]:
+    """Take away the rules of ufw that were made for apps, the last of which is gone; say which."""
+    opened = ufw_opened(read_text(app.at(UFW_RULES[False])) or "")
+    env = {**app.host.environment(), "PATH": PATH}
+    done = {port: app.host.run(["ufw", "delete", "allow", f"{port}/tcp"], env=env).rc for port in opened}
+    return [f"ufw allow {port}/tcp" for port, rc in done.items() if not rc]
 
 
 def data_of(app: App, name: str) -> list[Path]:

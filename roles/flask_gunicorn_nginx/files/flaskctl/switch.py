@@ -28,7 +28,7 @@ from flaskctl.plan import Intent, State, plan_activation
 from flaskctl.sockets import close_socket, open_socket
 from flaskctl.static import link_kept
 from flaskctl.texts import utc
-from flaskctl.verify import VERIFY_SECONDS, ask, has_site, verify
+from flaskctl.verify import VERIFY_SECONDS, ask, has_site, open_firewall, tell_closed_ports, verify
 
 
 def switch_to(app: App, release: str, how: str, settings: Json) -> Json:
@@ -75,6 +75,8 @@ def finish(app: App, intent: Intent, settings: Json) -> None:
     app.host.checkpoint("verify")
     address = settings.get("verify") if has_site(app, settings) else None
     others = [release for release in app.state().running if release != intent.to]
+    if address:
+        open_firewall(app, settings)
     if address and others:
         prove(app, intent, address, others=True)
     app.host.checkpoint("drain")
@@ -84,6 +86,7 @@ def finish(app: App, intent: Intent, settings: Json) -> None:
     drain_off(app, others)
     if address:
         prove(app, intent, address)
+        tell_closed_ports(app, settings)
     app.host.checkpoint("timers")
     idle = stand(app, intent.to)[1]
     app.host.checkpoint("drained")
@@ -127,7 +130,9 @@ def nothing_moves(app: App, state: State, units: Units, release: str, how: str, 
         if left:
             remedy = f"mend the cause, then {app.as_root(f'flaskctl {app.name} activate {release}')}"
             raise Refused(f"{release} is current, but {left}", remedy=remedy)
-        said = str(verify(app, release)["msg"]) if has_site(app, settings) else said
+        if has_site(app, settings):
+            open_firewall(app, settings)
+            said = str(verify(app, release)["msg"])
         said += f"; {'; '.join(app.repairs)}" if app.repairs else ""
     where = {"current": state.current, "previous": state.previous, "active": list(state.active)}
     return {**where, "changed": would or bool(app.repairs), "msg": said}

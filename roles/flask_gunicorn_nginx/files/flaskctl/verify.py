@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import json
 import os
 
 from flaskctl import Json
 from flaskctl.app import App
 from flaskctl.errors import Refused
 from flaskctl.files import read_text
+from flaskctl.firewall import (
+    COMMENT,
+    UFW_DEFAULTS,
+    UFW_ENABLED,
+    UFW_RULES,
+    nft_closes,
+    told,
+    ufw_closes,
+    ufw_is_on,
+)
 from flaskctl.host import Answer
 from flaskctl.layout import PATH
 from flaskctl.nginx_config import Server, chosen, directives, servers
@@ -27,6 +38,7 @@ def verify(app: App, wanted: str | None) -> Json:
     answer, wrong = ask(app, address, release, 0)
     if wrong:
         raise Refused(wrong, answer.body, f"{app.look_at_nginx()}; flaskctl {app.name} status")
+    tell_closed_ports(app, app.settings())
     msg = f"{release} answers {answer.status} through nginx"
     msg = "in maintenance: nginx answers in place of the app" if is_page(app, answer) else msg
     return {"id": release, "status": answer.status, "msg": msg}
@@ -152,10 +164,59 @@ def is_page(app: App, answer: Answer) -> bool:
 def serves(app: App, release: str) -> bool:
     """Return whether this is the current release and answers through nginx, asked once."""
     address = app.settings().get("verify")
-    if not address or app.linked("current") != release:
+    if not address or app.linked("current") != release or to_be_opened(app, app.settings()):
         return False
     return not ask(app, address, release, 0)[1]
 
 
 def has_site(app: App, settings: Json) -> bool:
     return bool(settings.get("verify")) and os.path.lexists(app.at(app.site_path(settings)))
+
+
+def ports(settings: Json) -> list[int]:
+    """Return the ports that users come to."""
+    return [int(port) for port in settings.get("ports") or [settings["verify"]["port"]]]
+
+
+def closed_by_ufw(app: App, settings: Json) -> list[int] | None:
+    """Return the ports at which ufw lets nobody in; None where it is not active, or this person may not see."""
+    with contextlib.suppress(OSError):
+        if ufw_is_on(read_text(app.at(UFW_ENABLED)) or ""):
+            version6 = all(":" in place for place in app.host.own_addresses())
+            rules = read_text(app.at(UFW_RULES[version6])) or ""
+            defaults = read_text(app.at(UFW_DEFAULTS)) or ""
+            return [port for port in ports(settings) if ufw_closes(defaults, rules, port)]
+    return None
+
+
+def closed_ports(app: App, settings: Json) -> list[str]:
+    """Tell at which ports a firewall of this host lets nobody in: it lets this host in, so no answer shows it."""
+    by_ufw, root = closed_by_ufw(app, settings), app.as_root("")
+    if by_ufw is not None:
+        return [text for port in by_ufw for text in told(port, "", True, root)]
+    rules: Json = {}
+    with contextlib.suppress(ValueError):
+        rules = json.loads(
+            app.host.run(["nft", "-j", "list", "ruleset"], env={**app.host.environment(), "PATH": PATH}).out
+        )
+    closes = {port: nft_closes(rules.get("nftables", []), port) for port in ports(settings)}
+    return [text for port, chain in closes.items() for text in told(port, chain, False, root)]
+
+
+def tell_closed_ports(app: App, settings: Json) -> None:
+    app.warnings += [text for text in closed_ports(app, settings) if text not in app.warnings]
+
+
+def to_be_opened(app: App, settings: Json) -> list[int]:
+    """Return the ports that ufw is to open, where somebody has said that it may."""
+    return (closed_by_ufw(app, settings) or []) if settings.get("open_firewall") else []
+
+
+def open_firewall(app: App, settings: Json) -> None:
+    """Have ufw let everybody in where users come to, where somebody has said that it may."""
+    for port in to_be_opened(app, settings):
+        done = app.host.run(
+            ["ufw", "allow", f"{port}/tcp", "comment", COMMENT], env={**app.host.environment(), "PATH": PATH}
+        )
+        if not done.rc:
+            app.repairs.append(f"ufw lets in at port {port}")
