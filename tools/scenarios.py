@@ -63,10 +63,15 @@ def platforms(path: Path, chosen: Mapping[str, str]) -> list[dict[str, Any]]:
 
 
 def find(directory: Path = MOLECULE) -> list[Scenario]:
-    """All scenarios, `default` first; raises Problem for one without hosts."""
+    """All scenarios on containers, `default` first; raises Problem for one without hosts.
+
+    One with a driver of its own is none of them: `vm`, which `make vm` runs.
+    """
     found = []
     for path in sorted(directory.glob("*/molecule.yml")):
         name = path.parent.name
+        if "driver" in read(path, {}):
+            continue
         if not platforms(path, {}):
             raise Problem(f"The Molecule scenario {name} names no platforms: {path}.")
         found.append(Scenario(name, path))

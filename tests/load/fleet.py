@@ -67,10 +67,15 @@ class Host:
     def __repr__(self) -> str:
         return self.name
 
+    def argv(self, *words: str, environment: Mapping[str, str] | None = None) -> list[str]:
+        """The command of this machine that runs one on the host, as root."""
+        settings = [word for name, value in (environment or {}).items() for word in ("-e", f"{name}={value}")]
+        return ["docker", "exec", "-i", *settings, self.name, *words]
+
     def run(self, command: str, stdin: bytes = b"", timeout: float = 180, check: bool = True) -> str:
         """Run a shell command as root; return its output, errors included; HostError when it fails and `check`."""
         done = subprocess.run(
-            ["docker", "exec", "-i", self.name, "sh", "-c", f"{command} 2>&1"],
+            self.argv("sh", "-c", f"{command} 2>&1"),
             input=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -86,8 +91,7 @@ class Host:
         self, *arguments: str, config: Json | None = None, environment: Mapping[str, str] | None = None
     ) -> Answer:
         """Run flaskctl --json for the app; `config` goes to its standard input."""
-        settings = [word for name, value in (environment or {}).items() for word in ("-e", f"{name}={value}")]
-        argv = ["docker", "exec", "-i", *settings, self.name, "flaskctl", "--json", NAME, *arguments]
+        argv = self.argv("flaskctl", "--json", NAME, *arguments, environment=environment)
         done = subprocess.run(
             argv, input=json.dumps(config) if config else "", capture_output=True, text=True, timeout=300, check=False
         )
@@ -141,7 +145,7 @@ class Host:
     def load_inside(self, *options: str) -> Load:
         """Users on the host itself, who need no network."""
         self.put(BEHIND, CLIENT.read_bytes())
-        return Load("127.0.0.1", *options, command=["docker", "exec", "-i", self.name, "python3", BEHIND])
+        return Load("127.0.0.1", *options, command=self.argv("python3", BEHIND))
 
     def tree(self) -> dict[str, str]:
         """What stands on the host and matters: kinds, modes, owners, link targets and contents, without times.

@@ -115,8 +115,9 @@ def test_a_stage_says_how_long_it_took_last_time_when_that_went_well(
 
 
 def test_every_scenario_of_the_repository_is_a_stage() -> None:
+    """But `vm`, which takes a machine of its own: `make vm`."""
     names = {path.parent.name for path in (ROOT / "molecule").glob("*/molecule.yml")}
-    assert names and names == {scenario.name for scenario in scenarios.find()}
+    assert "vm" in names and names - {"vm"} == {scenario.name for scenario in scenarios.find()}
 
 
 def test_no_two_scenarios_share_a_host() -> None:
