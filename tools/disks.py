@@ -49,6 +49,7 @@ ssh_authorized_keys:
 apt:
   preserve_sources_list: true
 manage_etc_hosts: true
+locale: C.UTF-8
 """
 USER = "debian"  # as Debian's cloud-init calls it: a key, no password, sudo without one
 
