@@ -79,10 +79,13 @@ TARGETS = {
     "tools.demo down": "removes a container: tests/unit/tools/test_tools_demo.py",
     "tools.compose down": "removes containers: test_down_leaves_nothing_but_the_images of the stage compose",
     "tools.docs": "a job of its own in the workflow",
+    "tools.collection": "unit",
+    "tools.vm": "half an hour and more: docs/platforms.md",
     "tools.apps": "half an hour",
     "tools.audit": "half an hour",
     "tools.mutants": "minutes of all cores",
     "tools.soak": "hours",
+    "bench.serving": "half an hour",
     "bench.fleet": "an hour",
 }
 

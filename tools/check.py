@@ -30,7 +30,7 @@ from tools.run import CACHE, DURATIONS, LOGS, ROOT, Problem, logged, main, secon
 JUNIT = CACHE / "junit"
 # Scenarios that hold nobody to a time, the longest first: two of them at once take less than one after the other,
 # because each waits for its hosts half of its time.
-SIDE_BY_SIDE = ("fleet", "shapes", "faults", "neighbours", "tls")
+SIDE_BY_SIDE = ("fleet", "shapes", "faults", "neighbours", "tls", "tutorial")
 AT_ONCE = 2
 DEMO_HOST = "flaskfleet-demo-check"
 

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tools import check, disks, environments
+from tools import check, disks, environments, scenarios
 from tools.engine import running, started_at
 from tools.hosts import CONTROL_NODE_CA, control_node_ca
 from tools.run import CACHE, LOGS, Problem, main, need, seconds, short, tail
@@ -222,7 +222,8 @@ def run_scenario(keep: bool) -> int:
     found = environments.made()[0]
     print(f"the scenario {SCENARIO}, on {os.environ['VM']} with {accelerator(disk.kernel)} ... ", end="", flush=True)
     began = time.monotonic()
-    result = check.scenario(found, SCENARIO, keep)
+    one = scenarios.Scenario(SCENARIO, scenarios.MOLECULE / SCENARIO / "molecule.yml")
+    result = check.scenario(found, one, keep, kinds=())
     print(f"{seconds(time.monotonic() - began)}, {check.said(result)}")
     for log in sorted((CACHE / "reports").glob("vm*.md")):
         print(f"what its users met: {short(log)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from tests.tutorial import Block, blocks, is_printed
 from tools.hosts import control_node_ca
 from tools.run import ROOT, copy_tree, output
 
-DESK, HOST, USER = "tutorial-desk-debian13", "tutorial-debian13", "ada"
+DESK, HOST, USER = "tutorial-desk-debian13", f"tutorial-{os.environ.get('HOST_1', 'debian13')}", "ada"
 REPOSITORY = "/srv/flaskfleet"
 PAGE = list(blocks(ROOT / "docs/tutorial.md"))
 SECTIONS = list(dict.fromkeys(block.section for block in PAGE))

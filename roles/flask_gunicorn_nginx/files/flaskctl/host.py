@@ -373,9 +373,9 @@ class Host:
                 raise TimeoutError
             return Answer(response.status, said.get("X-Release", ""), body, said.get("Location", ""))
         except (OSError, http.client.HTTPException) as error:
-            if late:  # whatever our own hanging up looks like
-                error = TimeoutError(f"no whole answer in {ANSWER_SECONDS:.0f} s")
-            return Answer(0, "", f"{type(error).__name__}: {error}")
+            # whatever our own hanging up looks like
+            told = TimeoutError(f"no whole answer in {ANSWER_SECONDS:.0f} s") if late else error
+            return Answer(0, "", f"{type(told).__name__}: {told}")
         finally:
             connection.close()
 
