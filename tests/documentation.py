@@ -38,7 +38,8 @@ OURS = (
 )
 PROGRAMS = (
     *OURS,
-    *("$EDITOR", "apt", "cat", "cp", "docker", "git", "install", "man", "mv", "pip-audit", "python"),
+    *("$EDITOR", "apt", "cat", "cp", "docker", "git", "install", "jq", "journalctl", "man", "mv", "pip-audit"),
+    *("promtool", "python", "python3"),
     *("rm", "systemctl", "tail", "usermod"),
 )
 # of commands that need more words
@@ -60,6 +61,8 @@ RUN = {
     r"(systemctl|mv|rm|usermod) .*\bshop\b.*|systemctl daemon-reload": ON_A_HOST,
     r"cp -a /var/lib/old/.*|systemctl stop hello\.socket .*": ON_A_HOST,
     r"(apt install -y git|install|cp|systemctl) .*(/opt/ansible|flaskfleet).*": "tests/integration/fleet/test_fleet.py",
+    r"(jq|journalctl -o json) .*": "tests/unit/test_metrics_docs.py",
+    r"python3 -c .*nginx_status.*": "tests/integration/neighbours/test_everything_else.py",
     r"docker compose .*": "tests/integration/compose/test_compose.py",
     r"python -m tools\.compose render": "tests/unit/tools/test_tools_compose.py",
     r"ansible-doc .* flask_gunicorn_nginx": "tests/unit/test_readme.py",
@@ -69,6 +72,7 @@ RUN = {
 # What no test runs, and why.
 NOT_RUN = {
     r"\$EDITOR .*|ansible-vault (edit|view) .*": "a person writes there; tests/unit/test_readme.py loads the files",
+    r"promtool check rules .*": "of Prometheus: tests/unit/test_metrics_docs.py runs it where it is installed",
     r"pip-audit .*": "asks a service of vulnerabilities; what it writes is read in tests/unit/flaskctl/test_sbom.py",
 }
 # What a target of make runs, and the stage of `make test` that runs the same; else why none does.

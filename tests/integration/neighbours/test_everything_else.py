@@ -105,6 +105,12 @@ def test_a_first_release_touches_nothing_of_anybody_else(site: Site, before: Jso
     assert differences(before, manifest(site), OURS) == []
 
 
+@pytest.mark.usefixtures("deployed")
+def test_nginx_tells_this_host_how_it_stands(site: Site) -> None:
+    asked = "print(__import__('urllib.request').request.urlopen('http://127.0.0.81/nginx_status').read().decode())"
+    assert "Active connections: " in site.root(f'python3 -c "{asked}"')
+
+
 @pytest.fixture(scope="module")
 def by_hand(site: Site, deploy: Deploy, deployed: Played) -> Played:
     """A run for a second release, after people have changed what the role made: it changes nothing."""

@@ -543,7 +543,7 @@ def test_a_rollback_asks_no_index_and_builds_nothing(host: FakeHost, stage: Stag
     call(host, "hello", "activate", two)
     host.calls.clear()
     assert call(host, "hello", "rollback").rc == 0
-    assert {argv[0] for argv in host.calls} == {"systemctl"}
+    assert {argv[0] for argv in host.calls} == {"systemctl", "nft"}, "nothing but units, and who is let in"
 
 
 def test_an_unknown_release_is_refused_with_those_that_are_there(host: FakeHost, stage: Stage) -> None:

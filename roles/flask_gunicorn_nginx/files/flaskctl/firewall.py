@@ -108,11 +108,11 @@ def never(match: Mapping[str, Any], port: int) -> bool:
     if (field.get("protocol"), field.get("field")) in (("ip", "protocol"), ("ip6", "nexthdr")):
         return "tcp" not in values
     if field.get("field") == "dport":
-        return not any(holds(value, port) for value in values)
+        return not any(covers(value, port) for value in values)
     return False
 
 
-def holds(value: Any, port: int) -> bool:
+def covers(value: Any, port: int) -> bool:
     """Whether a value of nftables is a port, or may be it: a number, a range, or something else."""
     if isinstance(value, int):
         return value == port

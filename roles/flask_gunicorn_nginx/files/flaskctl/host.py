@@ -104,8 +104,7 @@ class Host:
         return time.time()
 
     def ticks(self) -> float:
-        """Return seconds that pass whatever is done to the clock: what a wait is measured with."""
-        return time.monotonic()
+        return time.monotonic()  # passes whatever is done to the clock: what a wait is measured with
 
     def sleep(self, seconds: float) -> None:
         time.sleep(seconds)
@@ -324,10 +323,9 @@ class Host:
 
         A socket unit whose address was changed under it stays "active" while systemd has closed its descriptor.
         """
-        held = self.open_files(1)
         tcp, unix = (read_text(self.path(f"/proc/net/{name}")) or "" for name in ("tcp", "unix"))
         # the kernel goes on naming a path that somebody has removed
-        return {at for at in listeners(tcp, unix, held) if at[0] != "/" or self.path(at).is_socket()}
+        return {at for at in listeners(tcp, unix, self.open_files(1)) if at[0] != "/" or self.path(at).is_socket()}
 
     def own_addresses(self) -> list[str]:
         """Return the addresses at which others reach this host; its own loopback where there is none."""
@@ -373,7 +371,6 @@ class Host:
                 raise TimeoutError
             return Answer(response.status, said.get("X-Release", ""), body, said.get("Location", ""))
         except (OSError, http.client.HTTPException) as error:
-            # whatever our own hanging up looks like
             told = TimeoutError(f"no whole answer in {ANSWER_SECONDS:.0f} s") if late else error
             return Answer(0, "", f"{type(told).__name__}: {told}")
         finally:
