@@ -39,6 +39,7 @@ def test_what_systemd_is_asked_of_a_unit_it_answers(site: Site) -> None:
     assert set(shown["hello.socket"]) == strict.UNIT_PROPERTIES - {
         "MainPID",
         "ExecMainStartTimestampMonotonic",
+        "NRestarts",
     }  # a socket has no process
     assert set(shown[unit(site)]) == strict.UNIT_PROPERTIES
     one = shown[unit(site)]

@@ -55,7 +55,10 @@ def test_the_figures_are_true_of_this_host(site: Site) -> None:
     assert value(found, "socket_queue_limit_connections") in (2048, 4096)
     assert value(found, "connections") >= value(found, "workers_busy") >= 0
     assert value(found, "unit_restarts_total", process="web") == 0 and value(found, "cpu_seconds_total") > 0
-    assert value(found, "last_rollout_success") == 1 and value(found, "last_rollout_duration_seconds") < 300
+    told = [json.loads(line) for line in site.root("cat /var/log/flaskctl/hello.jsonl").splitlines()]
+    last = [each for each in told if each["event"] in ("activate", "rollback", "refuse")][-1]
+    assert value(found, "last_rollout_success") == (last["event"] != "refuse" and not last.get("still")), last
+    assert "began" not in last or value(found, "last_rollout_duration_seconds") < 300
     assert value(found, "recent_requests") >= 1 and 0 < value(found, "recent_p95_seconds") < 30
     assert value(found, "problems") == value(found, "drifted") == value(found, "lock_held") == 0
 

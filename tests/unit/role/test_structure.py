@@ -164,10 +164,16 @@ def bent(text: str, piece: str) -> list[str]:
     return [piece + text, text + piece, text[:half] + piece + text[half:], piece]
 
 
+# a value that says something else by itself: the front page has no location of its own for the health path
+ANOTHER_CHOICE = {(("health_path",), "/")}
+
+
 def taken(base: dict[str, Any], texts: Mapping[Path, str]) -> dict[str, Any]:
     """The values with those of the texts that the role takes."""
     values = base
     for path, text in texts.items():
+        if (path, text) in ANOTHER_CHOICE:
+            continue
         changed = with_text(values, path, text)
         if not problems(prefixed(changed)):
             values = changed
