@@ -29,8 +29,9 @@ from tools.run import CACHE, DURATIONS, LOGS, ROOT, Problem, logged, main, secon
 
 JUNIT = CACHE / "junit"
 # Scenarios that hold nobody to a time, the longest first: two of them at once take less than one after the other,
-# because each waits for its hosts half of its time.
-SIDE_BY_SIDE = ("fleet", "shapes", "faults", "neighbours", "tls", "tutorial")
+# because each waits for its hosts half of its time. Not `fleet`: it switches hosts off, and the engine gives their
+# addresses, which its load balancer still asks, to whatever starts meanwhile.
+SIDE_BY_SIDE = ("shapes", "faults", "neighbours", "tls", "tutorial")
 AT_ONCE = 2
 DEMO_HOST = "flaskfleet-demo-check"
 
