@@ -151,6 +151,17 @@ def ssh_options() -> list[str]:
     return [f"-oUserKnownHostsFile={PLACE / 'known_hosts'}", "-oGlobalKnownHostsFile=/dev/null", "-oBatchMode=yes"]
 
 
+def of_role(app: Path) -> dict[str, object]:
+    """What the inventory says to this role of the app that is deployed."""
+    ca = hosts.CONTROL_NODE_CA if hosts.control_node_ca() else ""
+    return {
+        "flask_gunicorn_nginx_name": "hello",
+        "flask_gunicorn_nginx_source": str(app),
+        "flask_gunicorn_nginx_default_server": True,
+        "flask_gunicorn_nginx_pip": {"ca_bundle": ca},
+    }
+
+
 def inventory(machines: Sequence[Machine], variables: dict[str, object], name: str) -> Path:
     """Describe hosts to Ansible as the group flask_app."""
     common = {

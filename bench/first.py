@@ -46,13 +46,7 @@ def bare(machine: Machine, shop: farm.Workshop) -> tuple[list[str], bytes]:
 
 def role(machine: Machine, shop: farm.Workshop) -> tuple[list[str], bytes]:
     """The command of the role."""
-    ca = hosts.CONTROL_NODE_CA if hosts.control_node_ca() else ""
-    variables: dict[str, object] = {
-        "flask_gunicorn_nginx_name": "hello",
-        "flask_gunicorn_nginx_source": str(shop.app),
-        "flask_gunicorn_nginx_default_server": True,
-        "flask_gunicorn_nginx_pip": {"ca_bundle": ca},
-    }
+    variables = farm.of_role(shop.app)
     inventory = farm.inventory([machine], variables, "first")
     return [str(Path(sys.executable).with_name("ansible-playbook")), "-i", str(inventory), "site.yml"], b""
 

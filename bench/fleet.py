@@ -54,12 +54,7 @@ class Side:
 def sides(workshop: Workshop, against: str) -> dict[str, Side]:
     """This role, and what it is measured against: a revision of it, or the plain playbook where none is named."""
     ca = hosts.CONTROL_NODE_CA if hosts.control_node_ca() else ""
-    role: dict[str, object] = {
-        "flask_gunicorn_nginx_name": "hello",
-        "flask_gunicorn_nginx_source": str(workshop.app),
-        "flask_gunicorn_nginx_default_server": True,
-        "flask_gunicorn_nginx_pip": {"ca_bundle": ca},
-    }
+    role = farm.of_role(workshop.app)
     plain: dict[str, object] = {
         "app_repo": f"file://{farm.REPOSITORY_ON_HOST}",
         "pip_environment": {"PIP_CERT": ca} if ca else {},

@@ -67,12 +67,7 @@ def up(shop: farm.Workshop) -> None:
 def deploy(side: str, machine: Machine, shop: farm.Workshop) -> None:
     """Run a side's playbook."""
     ca = hosts.CONTROL_NODE_CA if hosts.control_node_ca() else ""
-    variables: dict[str, object] = {
-        "flask_gunicorn_nginx_name": "hello",
-        "flask_gunicorn_nginx_source": str(shop.app),
-        "flask_gunicorn_nginx_default_server": True,
-        "flask_gunicorn_nginx_pip": {"ca_bundle": ca},
-    }
+    variables = farm.of_role(shop.app)
     if side == "seed":
         variables = {
             "app_repo": f"file://{farm.REPOSITORY_ON_HOST}",
