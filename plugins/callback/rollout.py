@@ -39,6 +39,7 @@ from ansible.errors import AnsibleError
 from ansible.playbook.task_include import TaskInclude
 from ansible.plugins.callback.default import CallbackModule as Default
 from ansible.release import __version__
+from ansible_collections.flaskfleet.web.plugins.plugin_utils import spec
 from ansible_collections.flaskfleet.web.plugins.plugin_utils.progress import Batches, Phase, Watch
 from ansible_collections.flaskfleet.web.plugins.plugin_utils.told import (
     FAILED_NAMES,
@@ -169,6 +170,8 @@ class CallbackModule(Default):  # type: ignore[misc]
                 f"flaskfleet.web needs ansible-core {'.'.join(map(str, OLDEST))} or newer, and this is {__version__}:"
                 " pip install --upgrade ansible-core"
             )
+        # so that the processes which Ansible makes for each host and task have it already
+        spec.entry_points()
         self.phase: Phase | None = None
         self.running = ""  # the phase that the role is in, also while a task of somebody else runs
         self.role: Any = None  # that the last task was of, where it is this one

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ansible_collections.flaskfleet.web.plugins.plugin_utils.refusals.monitoring import statsd
-from ansible_collections.flaskfleet.web.plugins.plugin_utils.refusals.shapes import number, truth
+from ansible_collections.flaskfleet.web.plugins.plugin_utils.refusals.shapes import items, number, truth
 from ansible_collections.flaskfleet.web.plugins.plugin_utils.spec import PREFIX, completed, options
 
 
@@ -31,7 +31,7 @@ def public_url(get: Callable[[str], Any]) -> Iterator[str]:
             " nobody's X-Forwarded-Proto would be believed, and the app would send users to https for ever. Set it to"
             " the addresses of the load balancer, such as [10.0.0.0/24]."
         )
-    names = [str(name).lower() for name in get("server_names") or [] if isinstance(name, str)]
+    names = [str(name).lower() for name in items(get("server_names")) if isinstance(name, str)]
     fits = [name for name in names if name == host or (name.startswith("*.") and host.endswith(name[1:]))]
     if host and names and not fits and not truth(get("default_server")):
         yield (
@@ -74,7 +74,7 @@ def certificate_names(get: Callable[[str], Any]) -> Iterator[str]:
     acme = tls.get("acme") if isinstance(tls, Mapping) else None
     if not isinstance(acme, Mapping):
         return
-    names = [str(name) for held in (get("server_names"), acme.get("names")) for name in held or []]
+    names = [str(name) for held in (get("server_names"), acme.get("names")) for name in items(held)]
     if not get("server_names"):
         yield (
             f"{PREFIX}tls has acme, and {PREFIX}server_names is empty: a certificate is for host names. Set it to those"

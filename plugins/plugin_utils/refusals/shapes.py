@@ -38,6 +38,11 @@ def truth(value: Any) -> bool | None:
     return False if text in ("false", "no", "off", "0", "n", "f") else None
 
 
+def items(value: Any) -> list[Any]:
+    """Return what a list holds; nothing of what is none."""
+    return list(value) if isinstance(value, (list, tuple)) else []
+
+
 def a_bool(value: Any) -> Problems:
     """Accept true and false."""
     if truth(value) is None:

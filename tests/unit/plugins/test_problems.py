@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 import re
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.parsing.dataloader import DataLoader
 from ansible_collections.flaskfleet.web.plugins.plugin_utils.refusals import gunicorn
 from ansible_collections.flaskfleet.web.plugins.plugin_utils.refusals.host import host_problems
 from ansible_collections.flaskfleet.web.plugins.plugin_utils.refusals.rules import RULES, problems
-from ansible_collections.flaskfleet.web.plugins.plugin_utils.spec import PREFIX
+from ansible_collections.flaskfleet.web.plugins.plugin_utils.spec import PREFIX, Options, options
 from gunicorn.config import KNOWN_SETTINGS
 
 ROLE = Path(__file__).parents[3] / "roles" / "flask_gunicorn_nginx"
@@ -830,3 +833,33 @@ def test_who_ends_tls_before_nginx_is_to_be_believed(values: dict[str, Any], ref
     values = {**GOOD, "trusted_proxies": [], "tls": {}, "server_names": [], "default_server": True, **values}
     found = problems({PREFIX + option: value for option, value in values.items()})
     assert len(found) == refused and all("trusted_proxies" in text for text in found), found
+
+
+def paths(known: Options, *above: str) -> Iterator[tuple[str, ...]]:
+    """Yield where each option of the role stands, those below others too."""
+    for name, option in known.items():
+        yield (*above, name)
+        yield from paths(option.get("options", {}), *above, name)
+
+
+# of every type that YAML has, alone and one in the other
+ANYTHING: list[Any] = [None, "", 0, -1, 5, 5.5, True, "abc", "5", "yes", "/x", "a,b", [], [1], ["a"], [["a"]], [None]]
+ANYTHING += [[{}], [{"a": 1}], {}, {"a": 1}, {"a": [1]}, {1: 2}, {"a": None}, {"a": {"b": []}}]
+
+
+@pytest.mark.parametrize("path", list(paths(options())), ids=".".join)
+def test_what_ansible_s_own_check_refuses_is_refused(path: tuple[str, ...]) -> None:
+    """The playbooks leave it out. It is the judge here, where it does not stumble over the value itself."""
+    for value in ANYTHING:
+        values: dict[str, Any] = {PREFIX + name: held for name, held in GOOD.items()}
+        place = values
+        for name in path[:-1]:
+            place[name] = dict(place[name]) if isinstance(place.get(name), Mapping) else {}
+            place = place[name]
+        place[path[-1]] = value
+        found = problems(values)
+        try:
+            wrong = ArgumentSpecValidator(options()).validate(copy.deepcopy(values)).error_messages
+        except TypeError as error:
+            wrong = [str(error)]
+        assert found or not wrong, (value, wrong)
