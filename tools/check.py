@@ -2,9 +2,9 @@
 
 `HOSTS=ubuntu2404,debian12` runs the Molecule scenarios on those, in as many runs as it takes for all to have a turn.
 
-Stages: lint, unit and syntax (on each ansible-core there is an environment for), demo, compose, and every Molecule
-scenario. A stage fails when it finds something, when it collects no test where it should, and when it did not run at
-all. The last line counts tests; a stage that fails without a failing test counts as one.
+Stages: lint, unit and syntax (on each ansible-core there is an environment for; flaskctl's own tests once), demo,
+compose, and every Molecule scenario. A stage fails when it finds something, when it collects no test where it should,
+and when it did not run at all. The last line counts tests; a stage that fails without a failing test counts as one.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ JUNIT = CACHE / "junit"
 # addresses, which its load balancer still asks, to whatever starts meanwhile.
 SIDE_BY_SIDE = ("shapes", "faults", "neighbours", "tls", "tutorial")
 AT_ONCE = 2
+FLASKCTL = "tests/unit/flaskctl"  # once: it knows nothing of Ansible
 DEMO_HOST = "flaskfleet-demo-check"
 
 
@@ -102,12 +103,11 @@ def ansible_test(environments_: Sequence[Environment]) -> Result:
     return Result("sanity", counts=sum(every, Counts()))
 
 
-def unit(environment: Environment) -> Result:
-    """The unit tests in one environment."""
-    name = f"unit{environment.suffix}"
+def unit(environment: Environment, name: str, *which: str) -> Result:
+    """Unit tests in one environment."""
     junit = fresh_junit(name)
     log = LOGS / f"{name}.log"
-    argv = [program(environment, "python"), "-m", "pytest", "tests/unit", f"--junitxml={junit}"]
+    argv = [program(environment, "python"), "-m", "pytest", *which, f"--junitxml={junit}"]
     code = logged(argv, log, in_environment(environment))
     return judged(name, code, read_junit(junit), log)
 
@@ -222,7 +222,15 @@ def stages(found: Sequence[Environment], keep: bool, kinds: Sequence[str] = ()) 
     """All stages, in the order in which they find mistakes soonest."""
     first = found[0]
     result = [Stage("lint", "lint", partial(lint, found)), Stage("sanity", "lint", partial(ansible_test, found))]
-    result += [Stage(f"unit{each.suffix}", "unit", partial(unit, each)) for each in found]
+    result += [
+        Stage(
+            f"unit{each.suffix}",
+            "unit",
+            partial(unit, each, f"unit{each.suffix}", "tests/unit", f"--ignore={FLASKCTL}"),
+        )
+        for each in found
+    ]
+    result.append(Stage("unit-flaskctl", "unit", partial(unit, first, "unit-flaskctl", FLASKCTL)))
     result.append(Stage("syntax", "syntax", partial(syntax, found)))
     result.append(Stage("demo", "demo", partial(demo, first), ("debian12",)))
     result.append(Stage("compose", "compose", partial(containers, first)))

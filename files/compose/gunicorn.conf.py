@@ -77,6 +77,13 @@ def _woken(worker_of_gunicorn):
     from gevent.pool import Pool
     from gevent.server import StreamServer
 
+    class Server(StreamServer):
+        @property
+        def max_accept(self):
+            # one at a time, so that the other workers take theirs. But who comes waits for as long as all are answered who are
+            # there already, and those of kept connections come again at once: the more there are, the more are taken
+            return max(1, len(self.pool) // 8)
+
     class Woken(worker_of_gunicorn):
         def init_process(self):
             self.told = Event()
@@ -92,10 +99,8 @@ def _woken(worker_of_gunicorn):
                 from gunicorn.sock import ssl_context
 
                 tls["ssl_context"] = ssl_context(self.cfg)
-            servers = [StreamServer(s, handle=partial(self.handle, s), spawn=pool, **tls) for s in self.sockets]
+            servers = [Server(s, handle=partial(self.handle, s), spawn=pool, **tls) for s in self.sockets]
             for server in servers:
-                if self.cfg.workers > 1:
-                    server.max_accept = 1  # the others take theirs
                 server.start()
             while self.alive:
                 self.notify()

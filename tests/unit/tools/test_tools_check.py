@@ -226,6 +226,7 @@ def test_scenarios_that_wait_run_two_at_a_time_and_all_others_alone() -> None:
     lanes = [[stage.name for stage in together] for together in check.side_by_side(every)]
     assert [names for names in lanes if len(names) > 1] == [
         ["lint", "sanity"],
+        ["unit", "unit-flaskctl"],
         ["shapes", "faults", "neighbours", "tls", "tutorial"],
     ]
     assert sorted(name for names in lanes for name in names) == sorted(stage.name for stage in every)
