@@ -77,7 +77,7 @@ def _woken(worker_of_gunicorn):
     from gevent.pool import Pool
     from gevent.server import StreamServer
 
-    class Server(StreamServer):
+    class SharingServer(StreamServer):
         @property
         def max_accept(self):
             # one at a time, so that the other workers take theirs. But who comes waits for as long as all are answered who are
@@ -99,7 +99,8 @@ def _woken(worker_of_gunicorn):
                 from gunicorn.sock import ssl_context
 
                 tls["ssl_context"] = ssl_context(self.cfg)
-            servers = [Server(s, handle=partial(self.handle, s), spawn=pool, **tls) for s in self.sockets]
+            kind = SharingServer if self.cfg.workers > 1 else StreamServer
+            servers = [kind(s, handle=partial(self.handle, s), spawn=pool, **tls) for s in self.sockets]
             for server in servers:
                 server.start()
             while self.alive:
