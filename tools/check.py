@@ -33,7 +33,7 @@ JUNIT = CACHE / "junit"
 # addresses, which its load balancer still asks, to whatever starts meanwhile.
 SIDE_BY_SIDE = ("shapes", "faults", "neighbours", "tls", "tutorial")
 AT_ONCE = 2
-FLASKCTL = "tests/unit/flaskctl"  # once: it knows nothing of Ansible
+FLASKCTL = "tests/unit/flaskctl"  # once: what it tests needs no Ansible
 DEMO_HOST = "flaskfleet-demo-check"
 
 
@@ -103,7 +103,7 @@ def ansible_test(environments_: Sequence[Environment]) -> Result:
     return Result("sanity", counts=sum(every, Counts()))
 
 
-def unit(environment: Environment, name: str, *which: str) -> Result:
+def unit(name: str, environment: Environment, which: Sequence[str]) -> Result:
     """Unit tests in one environment."""
     junit = fresh_junit(name)
     log = LOGS / f"{name}.log"
@@ -222,15 +222,9 @@ def stages(found: Sequence[Environment], keep: bool, kinds: Sequence[str] = ()) 
     """All stages, in the order in which they find mistakes soonest."""
     first = found[0]
     result = [Stage("lint", "lint", partial(lint, found)), Stage("sanity", "lint", partial(ansible_test, found))]
-    result += [
-        Stage(
-            f"unit{each.suffix}",
-            "unit",
-            partial(unit, each, f"unit{each.suffix}", "tests/unit", f"--ignore={FLASKCTL}"),
-        )
-        for each in found
-    ]
-    result.append(Stage("unit-flaskctl", "unit", partial(unit, first, "unit-flaskctl", FLASKCTL)))
+    runs = [(f"unit{each.suffix}", each, ["tests/unit", f"--ignore={FLASKCTL}"]) for each in found]
+    for name, environment, which in [*runs, ("unit-flaskctl", first, [FLASKCTL])]:
+        result.append(Stage(name, "unit", partial(unit, name, environment, which)))
     result.append(Stage("syntax", "syntax", partial(syntax, found)))
     result.append(Stage("demo", "demo", partial(demo, first), ("debian12",)))
     result.append(Stage("compose", "compose", partial(containers, first)))

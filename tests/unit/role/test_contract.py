@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible_collections.flaskfleet.web.plugins.action.flaskctl import TAKES
 from ansible_collections.flaskfleet.web.plugins.plugin_utils.fleet import FACTS
 from ansible_collections.flaskfleet.web.plugins.plugin_utils.plan import turn
 from ansible_collections.flaskfleet.web.plugins.plugin_utils.refusals.rules import problems
@@ -142,6 +143,15 @@ def test_tasks_keep_what_python_decided_and_decide_nothing() -> None:
     known = {task["register"] for file, task in tasks_of_role() if file in turns and "register" in task}
     assert forgotten == [dict.fromkeys(known, {})]
     assert sorted(file for file, _facts in kept) == ["failed.yml", "plan.yml", "revert.yml", "rollout.yml"]
+
+
+def test_whoever_moves_traffic_says_that_the_lock_is_its_own() -> None:
+    """A rollback asked where it would go without, and warned of the rollout that it was itself."""
+    moves = {name for name, takes in TAKES.items() if "holder" in takes} - {"unlock"}
+    every = [(file, task.get("flaskfleet.web.flaskctl", {})) for file, task in tasks_of_role()]
+    asked = [(file, task) for file, task in every if task.get("command") in moves]
+    assert len(asked) >= 7
+    assert [(file, task["command"]) for file, task in asked if "holder" not in task] == []
 
 
 def test_a_rollout_asks_nothing_but_its_plan() -> None:

@@ -9,24 +9,22 @@ import dataclasses
 import datetime
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from ansible_collections.flaskfleet.web.plugins.action import flaskctl as action
 from ansible_collections.flaskfleet.web.plugins.module_utils import alterations, file_record, file_state
 from ansible_collections.flaskfleet.web.plugins.plugin_utils import spec
 from ansible_collections.flaskfleet.web.plugins.plugin_utils.refusals import app as refusals
 from ansible_collections.flaskfleet.web.plugins.plugin_utils.refusals.rules import problems
 
-from tests.rendering import REPOSITORY, TLS, evaluate, prefixed, render
+from tests.rendering import TLS, evaluate, prefixed, render
 from tests.unit.flaskctl.conftest import cheap  # noqa: F401
 from tests.unit.flaskctl.fake_host import FakeHost, call, flaskctl, note
 from tests.unit.flaskctl.given import archive
 
-ROLE = REPOSITORY / "roles/flask_gunicorn_nginx"
 SOUND: dict[str, Any] = {"source": "/tmp", "default_server": True}
 
 
@@ -370,25 +368,3 @@ def test_what_the_role_and_flaskctl_put_on_a_host_goes_when_the_app_goes(
 def test_the_action_knows_how_flaskctl_says_that_an_app_is_not_there(tmp_path: Path) -> None:
     said = call(FakeHost(tmp_path / "host"), "--json", "--dry-run", "nosuch", "stage", "--config", "-", stdin="{}\n")
     assert said.rc and said.json["msg"].startswith(action.unknown("nosuch")), said
-
-
-def flaskctl_tasks(tasks: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Yield what the tasks of a file ask of flaskctl, those in blocks too."""
-    for task in tasks:
-        for part in ("block", "rescue", "always"):
-            yield from flaskctl_tasks(task.get(part, []))
-        if "flaskfleet.web.flaskctl" in task:
-            yield task["flaskfleet.web.flaskctl"]
-
-
-def test_whoever_moves_traffic_says_that_the_lock_is_its_own() -> None:
-    """A rollback asked where it would go without, and warned of the rollout that it was itself."""
-    moves = {name for name, takes in action.TAKES.items() if "holder" in takes} - {"unlock"}
-    asked = [
-        (path.name, task)
-        for path in sorted((ROLE / "tasks").glob("*.yml"))
-        for task in flaskctl_tasks(yaml.safe_load(path.read_text()) or [])
-        if task["command"] in moves
-    ]
-    assert len(asked) >= 7
-    assert [(name, task["command"]) for name, task in asked if "holder" not in task] == []
