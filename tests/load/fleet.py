@@ -229,11 +229,12 @@ class Workshop:
 
 @dataclasses.dataclass(frozen=True)
 class Played:
-    """What ansible-playbook said."""
+    """What ansible-playbook said, and the process that it was."""
 
     rc: int
     out: str
     seconds: float
+    pid: int
 
     def changed(self, task: str) -> list[str]:
         """The hosts on which a task, named by a part of its name, changed something."""
@@ -312,7 +313,7 @@ def play(
     began = time.monotonic()
     with begun(variables, place, playbook, options, callback) as run:
         out, _ = run.communicate(timeout=900)
-    return Played(run.returncode, out, time.monotonic() - began)
+    return Played(run.returncode, out, time.monotonic() - began, run.pid)
 
 
 def hosts_of_inventory() -> list[Host]:

@@ -98,7 +98,7 @@ class Fleet:
         """Run a playbook that has to end well."""
         played = self.play(playbook, *options, **variables)
         assert played.rc == 0, played.out
-        assert "rolls out" not in played.out, f"it warns of itself:\n{played.out}"
+        assert f"(pid {played.pid}) rolls out" not in played.out, f"it warns of itself:\n{played.out}"
         return played
 
     def begun(self, **variables: Any) -> contextlib.AbstractContextManager[subprocess.Popen[str]]:
