@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from tools import collection, compose, environments, hosts, images, sanity, scenarios
+from tools import collection, compose, environments, hosts, images, programs, sanity, scenarios
 from tools.environments import Environment, in_environment, program
 from tools.evidence import Counts, read_junit, why_failed
 from tools.lint import commands as lint_commands
@@ -366,6 +366,8 @@ def work() -> int:
         needed = list(dict.fromkeys(name for stage in chosen for name in stage.images))
         if needed:
             images.ensure(needed)
+        if any(stage.group == "unit" for stage in chosen):
+            programs.ensure()
         lanes = side_by_side(chosen)
         if expected(lanes):
             print(expected(lanes), flush=True)
