@@ -8,6 +8,7 @@ alone.
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import os
 import re
@@ -52,8 +53,14 @@ def after_block(text: str, position: int) -> int:
     return len(text)
 
 
-def directives(text: str) -> Iterator[Directive]:
-    """Return what a configuration says, as `nginx -T` prints it."""
+@functools.lru_cache(maxsize=2)
+def directives(text: str) -> tuple[Directive, ...]:
+    """Return what a configuration says, as `nginx -T` prints it. A host is asked several things of the same text."""
+    return tuple(read_directives(text))
+
+
+def read_directives(text: str) -> Iterator[Directive]:
+    """Yield one directive after the other."""
     file, words, position, number = "", [], 0, 0
     context: list[tuple[str, int]] = []
     while token := TOKEN.search(text, position):
@@ -62,7 +69,7 @@ def directives(text: str) -> Iterator[Directive]:
             file = token["file"]
         elif token["quoted"] or token["word"]:
             word = token["word"] or token["quoted"][1:-1]
-            words.append(re.sub(r"""\\([\s"'\\;{}])""", r"\1", word))
+            words.append(re.sub(r"""\\([\s"'\\;{}])""", r"\1", word) if "\\" in word else word)
         elif token["mark"] == "}":
             del context[-1:]
             words = []

@@ -51,7 +51,7 @@ def site_and_ports(
     asked = params["nginx_site"]
     if not asked:
         return {}, []
-    site = site_of_host(list(directives(dump.out)), dump.err, built, asked, recorded())
+    site = site_of_host(directives(dump.out), dump.err, built, asked, recorded())
     wanted = {*asked["ports"], params["port"]}
     # a running nginx has its other ports already; one that is to come brings the distribution's default site
     others = site["listens"] if built else [] if asked["default"] else [HTTP]

@@ -43,7 +43,7 @@ def made(
         "limits": limits or {},
     }
     found: dict[str, Any] = catch_all(
-        list(directives(text)), {**asked(**changes), "catch_all": own}, record, settings or {}
+        directives(text), {**asked(**changes), "catch_all": own}, record, settings or {}
     )
     return found
 
@@ -165,7 +165,7 @@ def test_what_flaskctl_knows_of_apps_on_record_is_read(tmp_path: Path) -> None:
 
 def test_it_comes_with_what_is_decided_of_the_site() -> None:
     own = {"paths": [HERE, THERE], "settings": "/nowhere", "listens": [HTTP], "ready": OWN, "limits": {}}
-    found = site_of_host(list(directives(DEBIAN)), "", "", {**asked(), "catch_all": own}, [])
+    found = site_of_host(directives(DEBIAN), "", "", {**asked(), "catch_all": own}, [])
     assert found["read"] == ENABLED and found["catch_all"]["path"] == HERE
 
 

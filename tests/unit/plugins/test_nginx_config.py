@@ -25,7 +25,7 @@ def at(path: str, text: str) -> str:
 
 def answers(text: str, address: str = "10.0.0.5", name: str = "shop.test", port: int = 80) -> str:
     """The file of the site that answers."""
-    found = chosen(servers(list(directives(DEBIAN + text))), address, port, name)
+    found = chosen(servers(directives(DEBIAN + text)), address, port, name)
     return found.file.rpartition("/")[2] if found else ""
 
 
@@ -96,7 +96,7 @@ def test_a_server_of_a_stream_is_no_site_wherever_it_stands() -> None:
     text += at("/etc/nginx/conf.d/a.conf", "include vhosts/*.conf;") + at(
         "/etc/nginx/vhosts/v.conf", "server { server_name v.test; }"
     )
-    assert [server.file for server in servers(list(directives(text)))] == ["/etc/nginx/vhosts/v.conf"]
+    assert [server.file for server in servers(directives(text))] == ["/etc/nginx/vhosts/v.conf"]
 
 
 def test_what_a_snippet_says_of_the_site_counts() -> None:
@@ -146,4 +146,4 @@ def test_every_way_to_say_listen_is_read(said: list[str], found: list[Listen]) -
     ],
 )
 def test_a_site_is_read_where_an_include_of_http_names_it(text: str, path: str, read: bool) -> None:
-    assert is_read(list(directives(text)), path) == read
+    assert is_read(directives(text), path) == read

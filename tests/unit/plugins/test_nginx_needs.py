@@ -24,7 +24,7 @@ def names(text: str) -> list[tuple[str, ...]]:
 
 def found(text: str, built: dict[str, str] | None = None) -> dict[str, str]:
     """What is needed, by path how."""
-    return {need.shown or need.path: need.how for need in needs(list(directives(text)), built or {})}
+    return {need.shown or need.path: need.how for need in needs(directives(text), built or {})}
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_a_path_is_certain_up_to_its_first_variable(path: str, directory: str) -
 
 
 def of(text: str, path: str) -> Any:
-    (need,) = (need for need in needs(list(directives(text)), {}) if path in (need.path, need.shown))
+    (need,) = (need for need in needs(directives(text), {}) if path in (need.path, need.shown))
     return need
 
 
@@ -163,7 +163,7 @@ def test_what_may_be_no_path_counts_only_where_it_exists() -> None:
 def test_a_site_that_takes_uploads_has_to_write_its_directory() -> None:
     text = "server { root /srv/a; location /up { dav_methods PUT; root /srv/up; } } server { root /srv/b; }"
     hows: dict[str, set[str]] = {}
-    for need in needs(list(directives(text)), {}):
+    for need in needs(directives(text), {}):
         hows.setdefault(need.path, set()).add(need.how)
     assert hows == {"/srv/a": {"read", "write"}, "/srv/up": {"read", "write"}, "/srv/b": {"read"}}
 

@@ -39,7 +39,7 @@ def asked(**changes: Any) -> dict[str, Any]:
 
 
 def decided(text: str, *record: str, said: str = "", built: str = "", **changes: Any) -> dict[str, Any]:
-    found: dict[str, Any] = decide(list(directives(text)), said, built, asked(**changes), record)
+    found: dict[str, Any] = decide(directives(text), said, built, asked(**changes), record)
     return found
 
 

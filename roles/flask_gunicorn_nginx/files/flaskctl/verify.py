@@ -152,7 +152,7 @@ def judged(app: App, address: Json, place: str, answer: Answer, release: str) ->
 def sites(app: App) -> list[Server]:
     """Return the sites of this host's nginx; none for one who may not read all of them."""
     environment = {**app.host.environment(), "PATH": PATH}  # su leaves one without sbin
-    return servers(list(directives(app.host.run(["nginx", "-T"], env=environment).out)))
+    return servers(directives(app.host.run(["nginx", "-T"], env=environment).out))
 
 
 def is_page(app: App, answer: Answer) -> bool:
