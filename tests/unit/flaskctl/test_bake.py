@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import io
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -225,6 +226,27 @@ def test_a_clock_that_is_set_meanwhile_ends_no_bake_later_and_nothing_is_judged_
     assert result.rc == 0 and not result.json["judged"]
     assert f"was set by {by:+.0f} s" in result.json["msg"] and result.json["warnings"] == [result.json["msg"]]
     assert host.clock - clocks[0] < 120
+
+
+def test_a_clock_that_was_set_back_during_the_switch_is_told(
+    host: FakeHost, stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Met on a machine: the time before the switch is still to come, and its requests are none."""
+    call(host, "hello", "activate", stage("v1"))
+    two = stage("v2")
+    host.sleep(120)
+    log(host, [entry(host.clock - 60 + second / 2) for second in range(119)], "hello.access.log.1")
+    sleep = host.sleep
+
+    def sleep_and_set(seconds: float) -> None:
+        sleep(seconds)
+        host.clock_was_set = -DAY
+
+    monkeypatch.setattr(host, "sleep", sleep_and_set)
+    assert call(host, "hello", "activate", two).rc == 0 and host.clock_was_set
+    result = call(host, "hello", "bake", "--seconds", "60", "--json")
+    assert result.rc == 0 and not result.json["judged"], result.json
+    assert re.search(r"the clock of this host was set by -86[34]\d\d s", result.json["msg"]), result.json
 
 
 def test_a_clock_that_was_set_back_after_the_switch_is_told(host: FakeHost, baked: Callable[..., Any]) -> None:

@@ -30,8 +30,9 @@ def bake(app: App, seconds: int, limits: Limits) -> Json:
     # Requests that failed between the switch and now count: a load balancer sends fewer to a host that fails, and what
     # comes later could be too little to judge by. When the switch was long ago there is no end of them.
     since = max(moment(moved[-1].get("when")) or start, start - seconds)
-    if since - start > CLOCK_SECONDS:
-        return cannot_judge(app, release, start - since)
+    ahead = max(since, switched) - start  # set back since the switch ended, or while it went on
+    if ahead > CLOCK_SECONDS:
+        return cannot_judge(app, release, -ahead)
     before = traffic(log_entries(app, switched - seconds), switched - seconds, switched)
     after, enough = Traffic(0, 0), False
     # with too little to compare with nothing that comes can be judged, and the rollout need not wait for it
