@@ -21,7 +21,7 @@ help:
 	@echo "Judge it: long, and not part of make test:"
 	@echo "  make test-apps    half an hour: real apps (Flask's tutorial, isso, Dash ...) released twice under load; APPS=\"flaskr isso\" for some"
 	@echo "  make audit        half an hour: sslyze, testssl.sh, nmap, wapiti and others, against hosts with the role's defaults; see docs/security.md"
-	@echo "  make vm           a draft: a virtual machine with a kernel of its own, to be deployed, rebooted and cut off its power; VM=debian13 for another; see docs/platforms.md"
+	@echo "  make vm           a virtual machine with a kernel of its own, to be deployed, rebooted and cut off its power; VM=debian13 for another; see docs/platforms.md"
 	@echo "  make mutants      minutes: each small change of flaskctl's decisions, and whether a unit test minds"
 	@echo "  make soak         hours: a hundred releases under a million requests, then every fault; see docs/reliability.md"
 	@echo "  make bench        minutes: how a plain configuration and this role serve, side by side; see docs/performance.md"

@@ -31,6 +31,8 @@ table inet filter {
 }
 """
 
+NOT_NGINX = r"$nrconf{override_rc}{qr(^nginx\.service$)} = 0;"
+
 
 def installed(server: Server, *packages: str) -> None:
     server.run(f"{APT} update && {APT} install -y --no-install-recommends {' '.join(packages)} </dev/null", timeout=600)
@@ -52,7 +54,8 @@ def test_the_user_of_a_cloud_releases(server: Server) -> None:
     assert server.run("cloud-init status").splitlines()[0] == "status: done"
     assert server.run("passwd -S debian").split()[1] == "L"
     assert "NOPASSWD" in server.run("cat /etc/sudoers.d/90-cloud-init-users")
-    assert '"by": "debian"' in server.run("cat /var/log/flaskctl/hello.log")
+    assert server.run("echo $SUDO_USER") == "debian"
+    assert '"event": "activate"' in server.run("cat /var/log/flaskctl/hello.jsonl")
 
 
 def test_names_are_asked_of_the_stub_of_systemd_resolved(bench: Bench) -> None:
@@ -94,9 +97,13 @@ def test_unattended_upgrades_hold_the_lock_of_apt(bench: Bench) -> None:
 
 
 def test_needrestart_leaves_the_app_to_flaskctl(bench: Bench) -> None:
-    """A library of all processes is another one: needrestart restarts what it finds, and not the app."""
+    """A library of all processes is another one: needrestart restarts what it finds, and not the app.
+
+    nginx it does restart, and requests fail until that is up again: docs/operations.md says how it is kept from that.
+    """
     server = bench.server
     installed(server, "needrestart")
+    server.put("/etc/needrestart/conf.d/zz-nginx.conf", NOT_NGINX.encode())
     bench.done()  # who comes after the role is told by the next run
     pid = server.shown(server.unit, "MainPID")
     server.run("systemd-run --quiet --unit=old-library sleep 3600; sleep 1")
@@ -178,7 +185,8 @@ def test_an_address_of_ipv6_alone(bench: Bench) -> None:
     link = server.run("ip route show default | awk '{print $5; exit}'")
     address = server.run(f"ip -4 -o address show dev {link} | awk '{{print $4; exit}}'")
     server.run("ip link add six type dummy && ip link set six up && ip address add 2001:db8::10/64 dev six nodad")
-    server.run(f"ip address change {address} dev {link} scope link")
+    # the scope of an address that is there cannot be changed
+    server.run(f"ip address del {address} dev {link}; ip address add {address} dev {link} scope link")
     try:
         version = bench.source()
         bench.done()
@@ -190,4 +198,4 @@ def test_an_address_of_ipv6_alone(bench: Bench) -> None:
         server.run(
             "test -e /run/hello.conf && mv /run/hello.conf /etc/nginx/sites-enabled/; nginx -s reload", check=False
         )
-        server.run(f"ip link del six; ip address change {address} dev {link} scope global", check=False)
+        server.run(f"ip link del six; ip address del {address} dev {link}; networkctl reconfigure {link}", check=False)
