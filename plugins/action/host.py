@@ -7,6 +7,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+# for the processes that Ansible forks for the hosts: it has imported the action by then, and what they would import anew
+from ansible_collections.flaskfleet.web.plugins.filter import (  # noqa: F401
+    fleet,
+    immutable_files,
+    plan,
+    problems,
+    process_units,
+    service_lines,
+    site_headers,
+    with_defaults,
+)
 from ansible_collections.flaskfleet.web.plugins.plugin_utils.stdin_program import Json, WarningAction
 
 NAMES = {"type": "list", "elements": "str", "default": []}
