@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-# for the processes that Ansible forks for the hosts: it has imported the action by then, and what they would import anew
+# for the processes that Ansible forks for the hosts: it has imported this by then, and they would import them anew
 from ansible_collections.flaskfleet.web.plugins.filter import (  # noqa: F401
     fleet,
     immutable_files,

@@ -42,9 +42,7 @@ def made(
         "ready": ready,
         "limits": limits or {},
     }
-    found: dict[str, Any] = catch_all(
-        directives(text), {**asked(**changes), "catch_all": own}, record, settings or {}
-    )
+    found: dict[str, Any] = catch_all(directives(text), {**asked(**changes), "catch_all": own}, record, settings or {})
     return found
 
 
