@@ -65,30 +65,8 @@ if SCRIPT_NAME:
 def post_fork(server, worker):
     if GEVENT:
         _patch()
-    _answer_in_one_piece()
     if worker_class == "gevent":
         worker.__class__ = _woken(type(worker))
-
-
-def _answer_in_one_piece():
-    """Have the headers go out with the first bytes of the body: else each answer is two packets, and nginx wakes up for both."""
-    from gunicorn.http import wsgi
-
-    class Pieces(list):
-        sendall = list.append
-
-    class Together(wsgi.Response):
-        def write(self, arg):
-            if self.headers_sent or len(arg) > MOST_OF_AN_ANSWER:  # what is large is not worth a copy
-                return super().write(arg)
-            sock, self.sock = self.sock, Pieces()
-            try:
-                super().write(arg)
-            finally:
-                pieces, self.sock = self.sock, sock
-            sock.sendall(b"".join(pieces))
-
-    wsgi.Response = Together
 
 
 def _woken(worker_of_gunicorn):

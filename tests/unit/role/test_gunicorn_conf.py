@@ -23,8 +23,6 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from gunicorn.config import Config
-from gunicorn.http import wsgi
 
 from tests.rendering import SCENARIOS, render
 
@@ -113,7 +111,6 @@ def executed(monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]) -> dict[
     """Return the names of the rendered configuration."""
     for name, value in {"LISTEN_FDS": "1", "FLASKFLEET_RELEASE": "abc"}.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(wsgi, "Response", wsgi.Response)  # which the configuration puts one of its own in the place of
     conf: dict[str, Any] = {}
     exec(render("gunicorn.conf.py", {"settings": settings}), conf)
     return conf
@@ -529,50 +526,6 @@ def test_a_request_without_an_end_is_cut_when_its_time_is_over(tmp_path: Path) -
         time.sleep(0.2)
         assert instance.stop() == 0
         assert answer.exception() is not None
-
-
-LENGTH = [("Content-Length", "5")]
-LARGE = b"x" * (64 * 1024 + 1)
-
-
-@pytest.mark.parametrize(
-    ("method", "status", "headers", "chunks", "sent"),
-    [
-        pytest.param("GET", "200 OK", LENGTH, [b"hello"], [b"HEAD hello"], id="a body"),
-        pytest.param("GET", "200 OK", LENGTH, [b"he", b"llo"], [b"HEAD he", b"llo"], id="in two parts"),
-        pytest.param("GET", "200 OK", LENGTH, [b"hello, and more"], [b"HEAD hello"], id="longer than it says"),
-        pytest.param(
-            "GET", "200 OK", [], [b"he", b"llo"], [b"HEAD 2\r\nhe\r\n", b"3\r\nllo\r\n", b"0\r\n\r\n"], id="a stream"
-        ),
-        pytest.param("GET", "200 OK", [], [b"", b"he"], [b"HEAD ", b"2\r\nhe\r\n", b"0\r\n\r\n"], id="headers first"),
-        pytest.param("GET", "200 OK", LENGTH, [], [b"HEAD "], id="nothing was written"),
-        pytest.param("HEAD", "200 OK", LENGTH, [b"hello"], [b"HEAD "], id="HEAD"),
-        pytest.param("GET", "304 NOT MODIFIED", [], [b""], [b"HEAD "], id="304"),
-        pytest.param("GET", "200 OK", [("Content-Length", "65537")], [LARGE], [b"HEAD ", LARGE], id="a large body"),
-        pytest.param("GET", "200 OK", LENGTH, ["hello"], [], id="no bytes"),
-    ],
-)
-def test_the_headers_go_out_with_the_first_bytes_of_the_body(
-    monkeypatch: pytest.MonkeyPatch,
-    method: str,
-    status: str,
-    headers: list[tuple[str, str]],
-    chunks: list[Any],
-    sent: list[bytes],
-) -> None:
-    """What was two packets is one, and what an app sends early still goes early."""
-    conf = executed(monkeypatch, {})
-    conf["_answer_in_one_piece"]()
-    pieces: list[bytes] = []
-    request = SimpleNamespace(method=method, version=(1, 1), should_close=lambda: False)
-    response = wsgi.Response(request, SimpleNamespace(sendall=pieces.append), Config())
-    write = response.start_response(status, headers)
-    with contextlib.nullcontext() if sent else pytest.raises(TypeError):
-        for number, chunk in enumerate(chunks):
-            write(chunk)
-            assert len(pieces) >= number + 1 or method == "HEAD"
-        response.close()
-    assert [re.sub(rb"(?s)^HTTP.*?\r\n\r\n", b"HEAD ", piece) for piece in pieces] == sent
 
 
 @pytest.mark.parametrize(
