@@ -154,6 +154,14 @@ def test_whoever_moves_traffic_says_that_the_lock_is_its_own() -> None:
     assert [(file, task["command"]) for file, task in asked if "holder" not in task] == []
 
 
+def test_an_app_is_removed_only_where_its_state_says_so() -> None:
+    """The end of the role before it is no guard: `--start-at-task` begins after it."""
+    name, gone = "ansible.builtin.include_tasks", f'{PREFIX}state != "present"'
+    assert [(file, task["when"]) for file, task in tasks_of_role() if task.get(name) == "remove.yml"] == [
+        ("main.yml", gone)
+    ]
+
+
 def test_a_rollout_asks_nothing_but_its_plan() -> None:
     """In the files that carry a rollout out, a condition is a word of the plan, and no more."""
     names = ("rollout", "moves", "batch", "switch", "migrate", "bake", "revert", "unlock", "report")
