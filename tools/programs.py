@@ -1,4 +1,4 @@
-"""Programs of others that judge what is written here: jq the recipes for the log, promtool the rules and the figures."""
+"""Programs of others that judge what is written here: jq the recipes for the log, promtool the rules."""
 
 from __future__ import annotations
 

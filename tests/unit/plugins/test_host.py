@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import pwd
+import re
 import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.flaskfleet.web.plugins.action import host as action
 from ansible_collections.flaskfleet.web.plugins.module_utils import site_answers
 from ansible_collections.flaskfleet.web.plugins.module_utils.nginx_sandbox import Done
 from ansible_collections.flaskfleet.web.plugins.modules import host
+
+from tests.rendering import ROLE
 
 Answer = dict[str, Any]
 RunModule = Callable[..., Answer]
@@ -226,3 +230,14 @@ def test_the_release_that_serves_is_told(tools: Tools, tmp_path: Path) -> None:
     (tmp_path / "releases/4f0c1d2e3a4b").mkdir(parents=True)
     assert tools.ask(current=str(link))["current"] == "4f0c1d2e3a4b"
     assert tools.ask()["current"] is None
+
+
+def test_the_filters_of_the_role_are_imported_before_ansible_forks() -> None:
+    """By the action: else each process imports them anew, one for each task of each host."""
+    texts = [path.read_text() for part in ("vars", "templates", "tasks") for path in (ROLE / part).iterdir()]
+    used = set(re.findall(r"\| *flaskfleet\.web\.(\w+)", "".join(texts)))
+    modules = [value for value in vars(action).values() if hasattr(value, "FilterModule")]
+    given = {name for module in modules for name in module.FilterModule().filters()}
+    assert used - given == {"status_page"}, "which makes one page for the whole fleet"
+    idle = [module.__name__ for module in modules if not used & set(module.FilterModule().filters())]
+    assert idle == []
