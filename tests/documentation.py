@@ -72,7 +72,7 @@ RUN = {
 # What no test runs, and why.
 NOT_RUN = {
     r"\$EDITOR .*|ansible-vault (edit|view) .*": "a person writes there; tests/unit/test_readme.py loads the files",
-    r"promtool check rules .*": "of Prometheus: tests/unit/test_metrics_docs.py runs it where it is installed",
+    r"promtool check rules .*": "of Prometheus: tests/unit/test_metrics_docs.py runs it where it is",
     r"pip-audit .*": "asks a service of vulnerabilities; what it writes is read in tests/unit/flaskctl/test_sbom.py",
 }
 # What a target of make runs, and the stage of `make test` that runs the same; else why none does.

@@ -15,6 +15,7 @@ import yaml
 
 from tests.rendering import render
 from tests.unit.flaskctl.fake_host import flaskctl
+from tools import programs
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = (DOCS / "metrics.md").read_text()
@@ -108,7 +109,7 @@ def logs(tmp_path: Path) -> dict[str, Path]:
     return found
 
 
-@pytest.mark.skipif(not shutil.which("jq"), reason="jq is not installed here, and root alone may: apt install jq")
+@pytest.mark.skipif(not shutil.which("jq"), reason="jq is not here: make test, run by root, installs it")
 @pytest.mark.parametrize(("heading", "number"), [(name, n) for name, said in SAYS.items() for n in range(len(said))])
 def test_a_recipe_answers_its_question(heading: str, number: int, logs: dict[str, Path]) -> None:
     command = section(heading)[number]
@@ -197,10 +198,10 @@ def test_an_alert_says_what_it_is_and_what_to_type() -> None:
     assert commands and set(commands) <= set(flaskctl.commands_of(flaskctl.parser()))
 
 
-PROMTOOL = shutil.which("promtool")
+PROMTOOL = programs.promtool()
 
 
-@pytest.mark.skipif(not PROMTOOL, reason="promtool is not installed here, and root alone may: apt install prometheus")
+@pytest.mark.skipif(not PROMTOOL, reason="promtool is not here: make test, run by root, fetches it")
 def test_prometheus_takes_the_rules_and_the_dashboards_questions(tmp_path: Path) -> None:
     asked = expressions(json.loads(DASHBOARD.read_text()))
     asked = [re.sub(r"\$(app|instance)\b", ".*", each) for each in asked]
@@ -211,7 +212,7 @@ def test_prometheus_takes_the_rules_and_the_dashboards_questions(tmp_path: Path)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.skipif(not PROMTOOL, reason="promtool is not installed here, and root alone may: apt install prometheus")
+@pytest.mark.skipif(not PROMTOOL, reason="promtool is not here: make test, run by root, fetches it")
 def test_prometheus_takes_the_figures() -> None:
     samples = [flaskctl.Sample(name, {"app": "hello"}, 1) for name in flaskctl.METRICS]
     text = flaskctl.exposition(samples)
