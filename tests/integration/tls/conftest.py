@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
 import json
 import re
@@ -84,10 +85,10 @@ def deploy(site: Site, request: pytest.FixtureRequest) -> Deploy:
             assert site.eventually(lambda: all((turn / name).exists() for name in every), 300)
             prefixed = {PREFIX + name: value for name, value in variables.items()}
             played = play(prefixed, turn, options=["--limit", ",".join(every)])
-            (turn / "part").write_text(json.dumps([played.rc, played.out, played.seconds]))
+            (turn / "part").write_text(json.dumps(dataclasses.asdict(played)))
             (turn / "part").rename(result)
         assert site.eventually(result.exists, 600)
-        return Played(*json.loads(result.read_text()))
+        return Played(**json.loads(result.read_text()))
 
     return run
 
