@@ -159,13 +159,13 @@ def test_a_release_that_does_as_well_passes_with_the_figures(host: FakeHost, bak
 def test_a_release_that_fails_is_refused_at_once_with_the_figures(host: FakeHost, baked: Callable[..., Any]) -> None:
     result = baked(entry, lambda when: entry(when, 500), "--min-requests", "10")
     assert result.rc == 1 and "percentage points more requests fail" in result.json["msg"]
-    assert "before: 0 of 119 failed" in result.json["detail"] and "in 5 s" in result.json["detail"]
+    assert "before: 0 of 119 failed" in result.json["detail"] and "in 6 s" in result.json["detail"]
     assert "rollback" in result.json["remedy"]
 
 
 def test_a_release_that_is_slow_is_refused_after_the_whole_time(host: FakeHost, baked: Callable[..., Any]) -> None:
     result = baked(entry, lambda when: entry(when, seconds=0.5))
-    assert result.rc == 1 and "in 60 s" in result.json["detail"]
+    assert result.rc == 1 and "in 61 s" in result.json["detail"]
     assert "118 of 118 requests take longer than 0.060 s" in result.json["msg"]
 
 
@@ -189,6 +189,33 @@ def test_what_failed_between_the_switch_and_the_bake_counts(host: FakeHost, stag
     host.sleep(3600)  # and by hand, later, no more than the same time counts
     log(host, [entry(began + 60, 500)] * 50 + [entry(host.clock + second) for second in range(50)])
     assert call(host, "hello", "bake", "--seconds", "60", "--json").json["after"]["errors"] == 0
+
+
+def test_what_failed_while_the_old_release_was_drained_counts(
+    host: FakeHost, stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A load balancer had taken the host out by the end of that: too few requests to judge, and all hosts got it."""
+    call(host, "hello", "activate", stage("v1"))
+    two = stage("v2")
+    host.sleep(120)
+    began = host.clock
+    checkpoint = host.checkpoint
+
+    def at(name: str) -> None:
+        checkpoint(name)
+        if name == "drained":
+            host.sleep(20)
+
+    monkeypatch.setattr(host, "checkpoint", at)
+    assert call(host, "hello", "activate", two).rc == 0 and host.clock >= began + 20
+    log(host, [entry(began - 60 + second / 2) for second in range(119)], "hello.access.log.1")
+    while_drained = [{**entry(began + 5, 500), "release": two}] * 8
+    log(host, [*while_drained, entry(host.clock + 2), entry(host.clock + 4)])
+    result = call(host, "hello", "bake", "--seconds", "10", "--min-requests", "10", "--json")
+    assert result.rc == 1 and "80.00 percentage points more requests fail" in result.json["msg"], result.json
+    # those of the old one, which ends, are not the new one's
+    log(host, [*[{**each, "release": "another"} for each in while_drained], *[entry(host.clock)] * 10])
+    assert call(host, "hello", "bake", "--seconds", "10", "--min-requests", "10", "--json").json["after"]["errors"] == 0
 
 
 def test_where_there_was_too_little_to_compare_with_nobody_waits(host: FakeHost, baked: Callable[..., Any]) -> None:

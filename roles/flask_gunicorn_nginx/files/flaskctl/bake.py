@@ -28,9 +28,11 @@ def bake(app: App, seconds: int, limits: Limits) -> Json:
         )
     start, began = int(app.host.now()), app.host.ticks()
     # Requests that failed between the switch and now count: a load balancer sends fewer to a host that fails, and what
-    # comes later could be too little to judge by. When the switch was long ago there is no end of them.
-    since = max(moment(moved[-1].get("when")) or start, start - seconds)
-    ahead = max(since, switched) - start  # set back since the switch ended, or while it went on
+    # comes later could be too little to judge by. While the old release was drained its answers are not of the new one.
+    # When the switch was long ago there is no end of them.
+    drained = moment(moved[-1].get("when")) or start
+    since = switched if start - drained <= seconds else start - seconds
+    ahead = max(drained, switched) - start  # set back since the switch ended, or while it went on
     if ahead > CLOCK_SECONDS:
         return cannot_judge(app, release, -ahead)
     before = traffic(log_entries(app, switched - seconds), switched - seconds, switched)
@@ -44,7 +46,9 @@ def bake(app: App, seconds: int, limits: Limits) -> Json:
         was_set = app.host.now() - start - (app.host.ticks() - began)
         if abs(was_set) > CLOCK_SECONDS:
             return cannot_judge(app, release, was_set)
-        entries = list(log_entries(app, since))
+        entries = [
+            entry for entry in log_entries(app, since) if entry["time"] >= drained or entry.get("release") == release
+        ]
         # latency is for the whole time alone, and from now on: a release is slow while it is new
         times = traffic(entries, start, start + look).times if look == seconds else ()
         after = traffic(entries, since, start + look)._replace(times=times)
