@@ -174,11 +174,17 @@ def test_too_few_requests_are_not_judged(host: FakeHost, baked: Callable[..., An
     assert result.rc == 0 and not result.json["judged"] and "too few requests to judge, 119" in result.json["msg"]
 
 
+def about_to_switch(host: FakeHost, stage: Stage) -> str:
+    """Let one release serve for a while; return another that is staged."""
+    call(host, "hello", "activate", stage("v1"))
+    two: str = stage("v2")
+    host.sleep(120)
+    return two
+
+
 def test_what_failed_between_the_switch_and_the_bake_counts(host: FakeHost, stage: Stage) -> None:
     """A load balancer takes a host that fails out, and then there is too little to judge by."""
-    call(host, "hello", "activate", stage("v1"))
-    two = stage("v2")
-    host.sleep(120)
+    two = about_to_switch(host, stage)
     began = host.clock
     assert call(host, "hello", "activate", two).rc == 0
     log(host, [entry(began - 60 + second / 2) for second in range(119)], "hello.access.log.1")
@@ -195,9 +201,7 @@ def test_what_failed_while_the_old_release_was_drained_counts(
     host: FakeHost, stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A load balancer had taken the host out by the end of that: too few requests to judge, and all hosts got it."""
-    call(host, "hello", "activate", stage("v1"))
-    two = stage("v2")
-    host.sleep(120)
+    two = about_to_switch(host, stage)
     began = host.clock
     checkpoint = host.checkpoint
 
@@ -259,9 +263,7 @@ def test_a_clock_that_was_set_back_during_the_switch_is_told(
     host: FakeHost, stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Met on a machine: the time before the switch is still to come, and its requests are none."""
-    call(host, "hello", "activate", stage("v1"))
-    two = stage("v2")
-    host.sleep(120)
+    two = about_to_switch(host, stage)
     log(host, [entry(host.clock - 60 + second / 2) for second in range(119)], "hello.access.log.1")
     sleep = host.sleep
 
