@@ -8,6 +8,7 @@ Part of the program of flaskfleet.web.host: Python 3.9, the standard library alo
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Sequence
 
 
@@ -59,6 +60,24 @@ def loaded(shown: str) -> set[str]:
     """Return the units that systemd has found, from what `systemctl show` says of each."""
     blocks = [dict(line.split("=", 1) for line in block.splitlines() if "=" in line) for block in shown.split("\n\n")]
     return {name for unit in blocks if unit.get("LoadState") == "loaded" for name in unit.get("Names", "").split()}
+
+
+def words(value: str) -> list[str]:
+    """Return the words of a list, as systemctl shows one: newer versions quote what has a space or a quote."""
+    try:
+        return shlex.split(value)
+    except ValueError:
+        return value.split()
+
+
+def cat(shown: str, name: str) -> str:
+    """Return the files of a unit, as `systemctl cat` prints them, from what `systemctl show` says of some units."""
+    for block in shown.split("\n\n"):
+        unit = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+        if name in unit.get("Names", "").split():
+            paths = [unit.get("FragmentPath", ""), *words(unit.get("DropInPaths", ""))]
+            return "".join(f"# {path}\n{read(path)}\n" for path in paths if path)
+    return ""
 
 
 def ports(table: str) -> set[int]:

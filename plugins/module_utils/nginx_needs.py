@@ -7,16 +7,15 @@ Pure functions. Part of the program of flaskfleet.web.host: Python 3.9, the stan
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from ansible_collections.flaskfleet.web.plugins.module_utils.nginx_config import CONFIGURATION, Directive
 
 
-@dataclasses.dataclass(frozen=True)
-class Need:
+class Need(NamedTuple):
     """A path that nginx uses. `how` is read, write or connect; `where` says which directive of which file names it."""
 
     path: str
@@ -114,7 +113,7 @@ def uploads(every: Sequence[Directive]) -> Iterator[Need]:
     for each in every:
         if each.name in ("root", "alias") and any(each.context[: len(server)] == server for server in servers):
             for need in of_directive(each, "/"):
-                yield dataclasses.replace(need, how="write")
+                yield need._replace(how="write")
 
 
 BUILT_IN = {

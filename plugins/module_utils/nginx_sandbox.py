@@ -11,7 +11,6 @@ reason to leave the sandbox off. Part of the program of flaskfleet.web.host: Pyt
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import hashlib
 import io
 import json
@@ -108,7 +107,9 @@ print(json.dumps(answer))
 
 
 def next_start(cat: str, path: str, content: str) -> list[str]:
-    """Return the settings nginx.service will have, from `systemctl cat`, with the drop-in `path` holding `content`.
+    """Return the settings nginx.service will have, from its files, with the drop-in `path` holding `content`.
+
+    `cat` has them as `systemctl cat` does, each below a line with its path.
 
     Drop-ins count in the order of their names, whichever directory they are in: a later one wins.
     """
@@ -208,12 +209,12 @@ def settled(need: Need) -> Need | None:
     """Return a need as it stands on this host: of what is not there yet, the directory in which it would be made."""
     path = os.path.normpath(need.path)
     if os.path.exists(path):
-        return dataclasses.replace(need, path=path, same=need.same and os.path.isdir(path))
+        return need._replace(path=path, same=need.same and os.path.isdir(path))
     if need.guess:
         return None
     while not os.path.exists(path):
         path = os.path.dirname(path)
-    return dataclasses.replace(need, path=path, same=True, above=True, shown=need.shown or need.path)
+    return need._replace(path=path, same=True, above=True, shown=need.shown or need.path)
 
 
 def leads_to(path: str) -> list[str]:
@@ -294,7 +295,7 @@ def in_sandbox() -> bool:
     return apart and "NoNewPrivs:\t1" in read(f"/proc/{pid}/status")
 
 
-def trial(dump: str, said: str, asked: Json, check: bool) -> list[str]:
+def trial(dump: str, said: str, asked: Json, cat: str, check: bool) -> list[str]:
     """Return why nginx would not be well in the sandbox, from a trial or from the same one before."""
     own = directives("".join(f"{name} {value};\n" for name, value in asked["site"].items()))
     every = [*directives(dump), *(each._replace(file="the site of this app") for each in own)]
@@ -303,7 +304,7 @@ def trial(dump: str, said: str, asked: Json, check: bool) -> list[str]:
     user = next((each.args[0] for each in every if each.name == "user" and each.args), built.get("user", "nobody"))
     paths = [need.path for need in wanted]
     outside = try_outside(paths, user)
-    lines = next_start(run(["systemctl", "cat", "nginx.service"]).out, asked["path"], asked["content"])
+    lines = next_start(cat, asked["path"], asked["content"])
 
     could = [(need.path, need.how, leads_to(need.path), may(possible(need, outside))) for need in wanted]
     key = hashlib.sha256(json.dumps([dump, lines, sorted(could)]).encode()).hexdigest()
@@ -328,7 +329,7 @@ def configuration(said: str) -> Done:
     return run(["nginx", "-T"]) if said else Done(0, "", "")
 
 
-def judge(asked: Json | None, said: str, dump: Done, check: bool) -> tuple[str, list[str]]:
+def judge(asked: Json | None, said: str, dump: Done, cat: str, check: bool) -> tuple[str, list[str]]:
     """Return the text that the drop-in is to have, empty for none, and what a person has to be told.
 
     Without a verdict the drop-in stays as it is.
@@ -342,7 +343,7 @@ def judge(asked: Json | None, said: str, dump: Done, check: bool) -> tuple[str, 
         why = " ".join(SAID.findall(dump.err)) or dump.err.strip()
         return stands, [f"nginx's sandbox is left as it is and cannot be tried, because `nginx -t` fails: {why}"]
     try:
-        found = trial(dump.out, said, asked, check)
+        found = trial(dump.out, said, asked, cat, check)
     except (OSError, ValueError) as error:
         found = [f"nothing could be tried: {error}"]
     return ("", [warning(found, in_sandbox())]) if found else (asked["content"], [])

@@ -88,22 +88,31 @@ def unit_of(pid: int) -> str:
     return ""
 
 
-def holders(ports: Iterable[int], ask: Callable[[Sequence[str]], str]) -> list[dict[str, Any]]:
-    """Return who listens on these ports."""
+def listening() -> list[str]:
+    """Return the kernel's tables of TCP sockets, of IPv4 and IPv6. Each takes milliseconds, however few there are."""
+    return [read(f"{PROC}/net/{name}") for name in ("tcp", "tcp6")]
+
+
+def holders(
+    ports: Iterable[int], tables: Sequence[str], shown: str, ask: Callable[[Sequence[str]], str]
+) -> list[dict[str, Any]]:
+    """Return who listens on these ports.
+
+    `shown` is what `systemctl show` says of some units; where systemd holds a port by none of them, it is asked.
+    """
     wanted = set(ports)
-    tables = [read(f"{PROC}/net/{name}") for name in ("tcp", "tcp6")]
-    listening = [each for table in tables for each in sockets(table) if each.port in wanted]
-    pids = owners({each.inode for each in listening})
-    units: dict[int, str] | None = None
+    held = [each for table in tables for each in sockets(table) if each.port in wanted]
+    pids = owners({each.inode for each in held})
+    units = socket_units(shown)
     found = []
-    for each in listening:
+    for each in held:
         pid = pids.get(each.inode, 0)
         unit = unit_of(pid) if pid else ""
         if pid == 1:
-            units = (
-                socket_units(ask(["systemctl", "show", "--property=Id,Listen", "*.socket"])) if units is None else units
-            )
-            unit = units.get(each.port, "")
+            if each.port not in units:
+                every = socket_units(ask(["systemctl", "show", "--property=Id,Listen", "*.socket"]))
+                units.update({each.port: "", **every})
+            unit = units[each.port]
         process = read(f"{PROC}/{pid}/comm").strip() if pid else ""
         holder = {"port": each.port, "address": each.address, "process": process, "pid": pid, "unit": unit}
         found += [holder] if holder not in found else []

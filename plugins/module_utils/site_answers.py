@@ -8,7 +8,7 @@ Part of the program of flaskfleet.web.host: Python 3.9, the standard library alo
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
 from ansible_collections.flaskfleet.web.plugins.module_utils.host_facts import read
@@ -16,11 +16,11 @@ from ansible_collections.flaskfleet.web.plugins.module_utils.nginx_catch_all imp
 from ansible_collections.flaskfleet.web.plugins.module_utils.nginx_config import directives
 from ansible_collections.flaskfleet.web.plugins.module_utils.nginx_sandbox import Done, run
 from ansible_collections.flaskfleet.web.plugins.module_utils.ownership import recorded
-from ansible_collections.flaskfleet.web.plugins.module_utils.port_holders import holders
 from ansible_collections.flaskfleet.web.plugins.module_utils.tls_pair import of_site
 
 HTTP = 80
 Json = dict[str, Any]
+Holders = Callable[[Collection[int]], list[Json]]
 
 
 class SiteAnswers(NamedTuple):
@@ -31,12 +31,13 @@ class SiteAnswers(NamedTuple):
     warnings: list[str]
 
 
-def answers(params: Json, built: str, dump: Done, runs: bool, ask: Callable[[Sequence[str]], str]) -> SiteAnswers:
+def answers(params: Json, built: str, dump: Done, runs: bool, holders: Holders) -> SiteAnswers:
     """Return what `nginx_site` and `certificate` ask for.
 
-    `built` is what `nginx -V` says, `dump` what `nginx -T` does; `runs` tells whether nginx runs.
+    `built` is what `nginx -V` says, `dump` what `nginx -T` does; `runs` tells whether nginx runs, `holders` who
+    listens on some ports.
     """
-    site, held = site_and_ports(params, built, dump, runs, ask)
+    site, held = site_and_ports(params, built, dump, runs, holders)
     unfit, worn = of_site(params["certificate"], read(params["claim"]), time.time(), run)
     if site:
         site["problems"] += unfit
@@ -44,9 +45,7 @@ def answers(params: Json, built: str, dump: Done, runs: bool, ask: Callable[[Seq
     return SiteAnswers(site, held, [*worn, *told])
 
 
-def site_and_ports(
-    params: Json, built: str, dump: Done, runs: bool, ask: Callable[[Sequence[str]], str]
-) -> tuple[Json, list[Json]]:
+def site_and_ports(params: Json, built: str, dump: Done, runs: bool, holders: Holders) -> tuple[Json, list[Json]]:
     """Return where the app's site goes and what is in its way, and who has the ports that it and nginx need."""
     asked = params["nginx_site"]
     if not asked:
@@ -55,4 +54,4 @@ def site_and_ports(
     wanted = {*asked["ports"], params["port"]}
     # a running nginx has its other ports already; one that is to come brings the distribution's default site
     others = site["listens"] if built else [] if asked["default"] else [HTTP]
-    return site, holders(wanted if runs else {*wanted, *others}, ask)
+    return site, holders(wanted if runs else {*wanted, *others})

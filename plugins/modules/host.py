@@ -270,6 +270,7 @@ nginx_dropin:
   type: str
 """
 
+import functools
 import json
 import os
 import pwd
@@ -281,6 +282,7 @@ from typing import Any
 from ansible_collections.flaskfleet.web.plugins.module_utils.alterations import alterations, edits_undone
 from ansible_collections.flaskfleet.web.plugins.module_utils.engine import whole
 from ansible_collections.flaskfleet.web.plugins.module_utils.host_facts import (
+    cat,
     installed,
     loaded,
     ports,
@@ -292,12 +294,15 @@ from ansible_collections.flaskfleet.web.plugins.module_utils.host_facts import (
 from ansible_collections.flaskfleet.web.plugins.module_utils.nginx_catch_all import written
 from ansible_collections.flaskfleet.web.plugins.module_utils.nginx_sandbox import configuration, judge
 from ansible_collections.flaskfleet.web.plugins.module_utils.ownership import foreign, recorded
+from ansible_collections.flaskfleet.web.plugins.module_utils.port_holders import holders, listening
 from ansible_collections.flaskfleet.web.plugins.module_utils.site_answers import answers as site_answers
 
 OS_RELEASE = "/etc/os-release"
 ROOTS_PATH = ":/usr/sbin:/sbin"  # su leaves a PATH without it
 NGINX = "nginx.service"
 SYSTEMD = "/run/systemd/system"  # systemd's own test: sd_booted(3)
+# of each service, in one question: its state, what it listens on, its files
+SHOWN = "Id,Names,ActiveState,UnitFileState,LoadState,Listen,FragmentPath,DropInPaths"
 
 
 def accounts(names: Sequence[str]) -> dict[str, dict[str, str]]:
@@ -357,13 +362,14 @@ def answer(params: dict[str, Any], check: bool) -> dict[str, Any]:
     packages, users, services = (params[name] for name in ("packages", "users", "services"))
     said = release(read(OS_RELEASE))
     query = ["dpkg-query", "--show", "--showformat=${Package} ${db:Status-Status} ${Provides}\n"]
-    show = ["systemctl", "show", "--property=Names,ActiveState,UnitFileState,LoadState"]
-    shown = ask([*show, *services]) if services else ""
+    shown = ask(["systemctl", "show", f"--property={SHOWN}", *services]) if services else ""
     units = standing(services, shown)
     built = ask(["nginx", "-V"])
     dump = configuration(built)
-    dropin, warnings = judge(params["nginx_sandbox"], built, dump, check)
-    site, held, said_of_site = site_answers(params, built, dump, units.get(NGINX, {}).get("active", False), ask)
+    dropin, warnings = judge(params["nginx_sandbox"], built, dump, cat(shown, NGINX), check)
+    sockets = listening()
+    who = functools.partial(holders, tables=sockets, shown=shown, ask=ask)
+    site, held, said_of_site = site_answers(params, built, dump, units.get(NGINX, {}).get("active", False), who)
     warnings += said_of_site
     have = installed(ask(query), bool(versions(built)["nginx"]) and NGINX in loaded(shown))
     app = [params[name] for name in ("app", "claim")]
@@ -379,7 +385,7 @@ def answer(params: dict[str, Any], check: bool) -> dict[str, Any]:
         "users": accounts(users),
         "services": units,
         "released": os.path.lexists(params["current"]),
-        "listening": sorted(set().union(*(ports(read(f"/proc/net/{name}")) for name in ("tcp", "tcp6")))),
+        "listening": sorted(set().union(*map(ports, sockets))),
         "holders": held,
         "nginx_site": site,
         **versions(built),

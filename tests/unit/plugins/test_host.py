@@ -5,13 +5,13 @@ from __future__ import annotations
 import pwd
 import re
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible_collections.flaskfleet.web.plugins.action import host as action
-from ansible_collections.flaskfleet.web.plugins.module_utils import site_answers
+from ansible_collections.flaskfleet.web.plugins.module_utils import host_facts, nginx_sandbox, site_answers
 from ansible_collections.flaskfleet.web.plugins.module_utils.nginx_sandbox import Done
 from ansible_collections.flaskfleet.web.plugins.modules import host
 
@@ -107,6 +107,18 @@ def test_of_a_service_it_is_told_whether_it_runs_and_whether_it_starts_at_boot(t
     }
 
 
+def test_the_files_of_a_unit_are_read_as_systemctl_cat_prints_them(tmp_path: Path) -> None:
+    unit, dropin = tmp_path / "nginx.service", tmp_path / "with space.conf"
+    unit.write_text("[Service]\nA=1")
+    dropin.write_text("[Service]\nB=2")
+    shown = f"Id=a.socket\nNames=a.socket\nFragmentPath=/other\n\nNames=nginx.service\nFragmentPath={unit}\n"
+    text = host_facts.cat(f"{shown}DropInPaths='{dropin}' /gone.conf\n", "nginx.service")
+    assert text == f"# {unit}\n[Service]\nA=1\n# {dropin}\n[Service]\nB=2\n# /gone.conf\n\n"
+    assert nginx_sandbox.next_start(text, "/x.conf", "[Service]\nC=3") == ["A=1", "B=2", "C=3"]
+    assert host_facts.words("/a/it's.conf /b") == ["/a/it's.conf", "/b"]
+    assert host_facts.cat(shown, "cron.service") == host_facts.cat("", "nginx.service") == ""
+
+
 @pytest.mark.parametrize(
     ("said", "nginx", "openssl"),
     [
@@ -180,13 +192,17 @@ CONFIGURATION = "# configuration file /etc/nginx/nginx.conf:\nhttp { server { li
     ],
 )
 def test_asked_is_who_has_each_port_that_nginx_is_going_to_need(
-    monkeypatch: pytest.MonkeyPatch, built: str, runs: bool, default: bool, asked: set[int]
+    built: str, runs: bool, default: bool, asked: set[int]
 ) -> None:
     seen: list[set[int]] = []
-    monkeypatch.setattr(site_answers, "holders", lambda ports, ask: seen.append(set(ports)))
+
+    def holders(ports: Collection[int]) -> list[Answer]:
+        seen.append(set(ports))
+        return []
+
     params = {"nginx_site": {**SITE, "ports": [8080], "default": default}, "port": 5000}
     dump = Done(0, CONFIGURATION if built else "", "")
-    site, _held = site_answers.site_and_ports(params, built, dump, runs, host.ask)
+    site, _held = site_answers.site_and_ports(params, built, dump, runs, holders)
     assert seen == [asked]
     assert site["read"] == "/etc/nginx/sites-enabled/a.conf"
 

@@ -194,7 +194,7 @@ class Host:
         self, said: str = "nginx/1.22.1", content: str = NEW, check: bool = False, **site: str
     ) -> tuple[str, str]:
         asked = {"path": str(self.root / "dropin"), "content": content, "site": site}
-        dropin, warnings = nginx_sandbox.judge(asked, said, nginx_sandbox.configuration(said), check)
+        dropin, warnings = nginx_sandbox.judge(asked, said, nginx_sandbox.configuration(said), CAT, check)
         return dropin, " ".join(warnings)
 
 
@@ -306,5 +306,5 @@ def test_what_systemd_does_not_start_is_not_armed_and_is_tried_again(machine: Ho
 def test_who_wants_none_is_not_asked_for_anything(machine: Host) -> None:
     machine.dump = "root /etc;"
     assert machine.judge(content="") == ("", "")
-    assert nginx_sandbox.judge(None, "nginx/1.22.1", nginx_sandbox.Done(0, "", ""), False) == ("", [])
+    assert nginx_sandbox.judge(None, "nginx/1.22.1", nginx_sandbox.Done(0, "", ""), "", False) == ("", [])
     assert machine.trials == 0

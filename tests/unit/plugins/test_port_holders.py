@@ -10,6 +10,7 @@ import pytest
 from ansible_collections.flaskfleet.web.plugins.module_utils import port_holders
 from ansible_collections.flaskfleet.web.plugins.module_utils.port_holders import (
     holders,
+    listening,
     readable,
     socket_units,
     unit_of,
@@ -26,10 +27,10 @@ def test_the_process_that_listens_is_named(family: socket.AddressFamily) -> None
         server.bind(("127.0.0.1" if family == socket.AF_INET else "::1", 0))
         server.listen()
         port = server.getsockname()[1]
-        (found,) = holders([port], nothing)
+        (found,) = holders([port], listening(), "", nothing)
         assert (found["port"], found["pid"], found["address"]) == (port, os.getpid(), server.getsockname()[0])
         assert found["process"] == Path("/proc/self/comm").read_text().strip()
-    assert holders([port], nothing) == []
+    assert holders([port], listening(), "", nothing) == []
 
 
 def test_who_only_connects_holds_nothing() -> None:
@@ -37,7 +38,7 @@ def test_who_only_connects_holds_nothing() -> None:
         server.bind(("127.0.0.1", 0))
         server.listen()
         with socket.create_connection(server.getsockname()) as client:
-            assert holders([client.getsockname()[1]], nothing) == []
+            assert holders([client.getsockname()[1]], listening(), "", nothing) == []
 
 
 @pytest.mark.parametrize(
@@ -77,3 +78,21 @@ def test_a_process_belongs_to_a_unit(tmp_path: Path, monkeypatch: pytest.MonkeyP
     (tmp_path / "7/cgroup").write_text(cgroup)
     monkeypatch.setattr(port_holders, "PROC", str(tmp_path))
     assert unit_of(7) == unit
+
+
+def test_systemd_is_asked_again_only_for_a_port_that_nobody_has_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The app's own socket is in the answer that stands already."""
+    table = "header\n" + "".join(f"0: 0100007F:{port:04X} 0:0 0A 0 0 0 0 0 {port}\n" for port in (5000, 22, 23))
+    monkeypatch.setattr(port_holders, "owners", lambda inodes: dict.fromkeys(inodes, 1))
+    asked: list[object] = []
+
+    def ask(argv: object) -> str:
+        asked.append(argv)
+        return "Id=ssh.socket\nListen=0.0.0.0:22 (Stream)\n"
+
+    shown = "Id=hello.socket\nListen=127.0.0.1:5000 (Stream)\n"
+    assert [each["unit"] for each in holders([5000], [table], shown, ask)] == ["hello.socket"]
+    assert asked == []
+    assert [each["unit"] for each in holders([5000, 22], [table], shown, ask)] == ["hello.socket", "ssh.socket"]
+    assert len(asked) == 1
+    assert [each["unit"] for each in holders([23], [table], shown, ask)] == [""]
