@@ -18,7 +18,7 @@ ENTRY = {
     "regexp": {"type": "str"},
     "replace": {"type": "str"},
     "disabled_as": {"type": "str"},
-    "state": {"type": "str", "choices": ["present", "absent", "disabled", "restored"], "default": "present"},
+    "state": {"type": "str", "choices": ["present", "offered", "absent", "disabled", "restored"], "default": "present"},
     "mode": {"type": "str", "default": "0644"},
     "owner": {"type": "str"},
     "group": {"type": "str"},

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from ansible_collections.flaskfleet.web.plugins.module_utils.file_entries import Entry, wanted
 from ansible_collections.flaskfleet.web.plugins.module_utils.file_state import (
@@ -28,8 +28,13 @@ from ansible_collections.flaskfleet.web.plugins.module_utils.file_state import (
 RECORD = "/var/lib/flaskfleet/files.json"
 
 
-def noted(record: Mapping[str, str], entries: Sequence[Entry], changes: Sequence[Change]) -> dict[str, str]:
-    """Return the record after a run: what the entries put in place, and nothing of what they removed or moved."""
+def noted(
+    record: Mapping[str, str], entries: Sequence[Entry], changes: Sequence[Change], theirs: Collection[str] = ()
+) -> dict[str, str]:
+    """Return the record after a run: what the entries put in place, and nothing of what they removed or moved.
+
+    Nor of what was offered at paths where somebody else has their own, `theirs`.
+    """
     after = dict(record)
     changed = {change.path: change for change in changes}
     for entry in entries:
@@ -42,7 +47,9 @@ def noted(record: Mapping[str, str], entries: Sequence[Entry], changes: Sequence
                 after[f"line {path}"] = json.dumps(pairs)
             continue
         after.pop(path, None)
-        if entry["state"] == "present":
+        if entry["state"] in ("present", "offered"):
+            if path in theirs:
+                continue
             after[path] = wanted(entry, check=False).note()
         else:
             after.pop(entry["disabled_as"] or "", None)

@@ -166,12 +166,13 @@ class Transaction:
         self, files: Sequence[Entry], validate: Command | None, apply: Command | None, overwrite: bool = False
     ) -> None:
         self.record, self.overwrite = read_record(), overwrite
-        self.left = [entry["path"] for entry in files if entry["state"] == "absent" and not self.may_remove(entry)]
-        self.files = [entry for entry in files if entry["path"] not in self.left]
+        self.left = [entry["path"] for entry in files if entry["state"] == "absent" and not self.is_ours(entry)]
+        self.theirs = [entry["path"] for entry in files if entry["state"] == "offered" and not self.is_ours(entry)]
+        self.files = [entry for entry in files if entry["path"] not in (*self.left, *self.theirs)]
         self.validate, self.apply = list(validate or []), list(apply or [])
         self.marker = Marker(self.validate, self.apply)
 
-    def may_remove(self, entry: Entry) -> bool:
+    def is_ours(self, entry: Entry) -> bool:
         """Tell whether what stands there is ours: on record, and its content is still what was put in place."""
         path, note = entry["path"], self.record.get(entry["path"])
         if entry["regexp"] is not None or not os.path.lexists(path):

@@ -79,12 +79,14 @@ options:
       state:
         description:
           - V(present) needs exactly one of O(files[].content), O(files[].link) and O(files[].regexp).
+          - V(offered) is V(present) where nothing stands, or what was put there by the record. What somebody else has
+            put there or changed stays, and is theirs from then on.
           - V(absent) removes a file or a link that is on the record and still has that content, never a directory. One
             that is not was made or changed by somebody else, and stays; RV(left) names it.
           - V(disabled) moves it to O(files[].disabled_as) and V(restored) moves it back from there. Where nothing is to
             be moved nothing happens.
         type: str
-        choices: [present, absent, disabled, restored]
+        choices: [present, offered, absent, disabled, restored]
         default: present
       mode:
         description:
@@ -242,7 +244,7 @@ def work(
             transaction = Transaction(files, validate, apply, overwrite)
             transaction.recover()
             changes = transaction.plan()
-            after = noted(transaction.record, files, changes)
+            after = noted(transaction.record, files, changes, transaction.theirs)
             after.update(dict.fromkeys(directories_for(changes), "directory"))
             both = during(transaction.record, after)
             # before anything is made: what a cut run leaves is ours too

@@ -90,6 +90,15 @@ def test_an_installed_package_is_served_with_its_own_files_by_nginx(host: Any, n
     assert (style.status, style.release, style.body) == (200, None, "body { color: teal }\n")
 
 
+def test_an_app_with_a_micro_cache_hears_once_of_what_all_visitors_may_share(host: Any) -> None:
+    site = app(host, "wheel")
+    answers = [site.get("/no-such-page") for _visitor in range(3)]
+    assert [(each.status, each.release) for each in answers] == [(404, site.current)] * 3
+    assert [each.headers["x-cache"] for each in answers] == ["MISS", "HIT", "HIT"]
+    known = site.get("/no-such-page", headers={"Cookie": "session=mine"})
+    assert (known.status, known.headers.get("x-cache")) == (404, None)
+
+
 def test_the_project_itself_is_in_the_release_and_not_in_the_virtualenv_that_releases_share(host: Any) -> None:
     site = app(host, "factory")
     home = f"/srv/factory/releases/{site.current}"

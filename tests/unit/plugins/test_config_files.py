@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from ansible_collections.flaskfleet.web.plugins.module_utils import file_transaction
+from ansible_collections.flaskfleet.web.plugins.module_utils import file_record, file_transaction
 from ansible_collections.flaskfleet.web.plugins.modules import config_files
 
 from tests.unit.plugins.etc_host import BAD, GROUP, NEW, OLD, REAL_COMMAND, USER, Answer, Cut, Host
@@ -283,6 +283,28 @@ def test_a_file_that_stands_in_the_way_of_one_that_comes_back_stays(host: Host) 
     host.default.write_text("a new one\n")
     host.run(files=[{**entry, "state": "restored"}])
     assert host.default.read_text() == "a new one\n" and not os.path.lexists(host.kept)
+
+
+def test_a_file_that_is_offered_gives_way_to_somebody_else_s_and_follows_where_it_is_ours(host: Host) -> None:
+    def offer(text: str, **more: Any) -> Any:
+        return host.run(files=[{"path": str(path), "content": text, "state": "offered", **more}])
+
+    path = host.etc / "offered"
+    path.write_text("somebody's\n")
+    answer = offer("ours\n")
+    assert not answer["changed"] and not answer["warnings"] and path.read_text() == "somebody's\n"
+    assert str(path) not in file_record.read_record()
+    path.unlink()
+    assert offer("ours\n", mode="0755")["changed"] and stat.S_IMODE(path.stat().st_mode) == 0o755
+    assert not offer("ours\n", mode="0755")["changed"]
+    assert offer("ours, newer\n")["changed"] and str(path) in file_record.read_record()
+    path.write_text("changed by hand\n")
+    assert not offer("ours, newest\n")["changed"] and path.read_text() == "changed by hand\n"
+    assert str(path) not in file_record.read_record(), "no drift is told of what is theirs now"
+    assert host.run(files=[{"path": str(path), "state": "absent"}])["left"] == [str(path)] and path.exists()
+    path.unlink()
+    offer("ours\n")
+    assert host.run(files=[{"path": str(path), "state": "absent"}])["changed"] and not path.exists()
 
 
 def test_an_edited_file_keeps_mode_and_foreign_bytes(host: Host) -> None:
