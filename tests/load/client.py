@@ -225,6 +225,7 @@ class Crowd:
 
     arrival = 0.5  # seconds within which the users come: nobody arrives in step with the others
     websocket_seconds = 4.0  # how long a websocket is kept open
+    renews = False  # whether it sees that a kept connection was closed between two requests, as browsers do
 
     def __init__(
         self,
@@ -321,6 +322,9 @@ class Crowd:
             if self.stopping.is_set():
                 break
             began, answer, failure = time.monotonic(), None, None
+            if connection and self.renews and connection.reader.at_eof():
+                connection.close()
+                connection = None
             try:
                 if connection is None:
                     connection = await asyncio.wait_for(
@@ -520,6 +524,7 @@ async def work(options: argparse.Namespace, make: Callable[..., Crowd]) -> Repor
         users,
     )
     crowd.websocket_seconds = options.websocket_seconds
+    crowd.renews = options.renew
     running = asyncio.create_task(crowd.run())
     return await (answer_questions(crowd, running) if options.ask else running)
 
@@ -535,6 +540,9 @@ def main(argv: Sequence[str] | None = None, make: Callable[..., Crowd] = Crowd) 
     parser.add_argument("--requests", type=int, default=10_000_000, help="end after this many")
     parser.add_argument("--timeout", type=float, default=30.0, help="seconds for one whole answer")
     parser.add_argument("--websocket-seconds", type=float, default=Crowd.websocket_seconds, help="length of one")
+    parser.add_argument(
+        "--renew", action="store_true", help="open another connection for one that was closed between two requests"
+    )
     parser.add_argument("--users", default="", help="how many of each kind: get=3,post=2 (default: some of each)")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     parser.add_argument("--ask", action="store_true", help=argparse.SUPPRESS)

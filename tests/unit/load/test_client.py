@@ -58,7 +58,9 @@ async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, words
             return
 
 
-def crowd_against(handler: Handler, kind: str = "get", requests: int = 1, timeout: float = 5.0) -> Report:
+def crowd_against(
+    handler: Handler, kind: str = "get", requests: int = 1, timeout: float = 5.0, renews: bool = False
+) -> Report:
     """Return what one user of this kind meets at a server that behaves as `handler` does."""
 
     async def guarded(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -73,8 +75,9 @@ def crowd_against(handler: Handler, kind: str = "get", requests: int = 1, timeou
         server = await asyncio.start_server(guarded, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
         crowd = Crowd("127.0.0.1", port, rate=0, requests=requests, seconds=10, timeout=timeout, users={kind: 1})
-        crowd.between = lambda kind: 0.0  # type: ignore[method-assign]
-        crowd.arrival, crowd.websocket_seconds = 0.0, 0.2
+        # who renews has to have heard that a connection was closed
+        crowd.between = lambda kind: 0.05 if renews else 0.0  # type: ignore[method-assign]
+        crowd.renews, crowd.arrival, crowd.websocket_seconds = renews, 0.0, 0.2
         report = await crowd.run()
         server.close()
         return report
@@ -185,6 +188,12 @@ def test_an_announced_close_is_no_failure() -> None:
     bye = OK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n") % 13 + HELLO
     report = crowd_against(answering(bye), requests=3)
     assert (report.requests, report.failed) == (3, 0)
+
+
+def test_who_renews_opens_another_connection_for_one_that_was_closed_between_two_requests() -> None:
+    report = crowd_against(answering(OK % 13 + HELLO), requests=4, renews=True)
+    assert (report.requests, report.failed) == (4, 0)
+    assert crowd_against(answering(b""), requests=2, renews=True).reasons == {"closed": 2}, "and no more than that"
 
 
 def test_the_report_names_releases_and_versions_and_the_slowest() -> None:
