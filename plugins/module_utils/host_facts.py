@@ -45,11 +45,15 @@ def installed(listed: str, nginx: bool) -> set[str]:
     return found | provided | ({"nginx"} - broken if nginx else set())
 
 
+def units(shown: str) -> list[dict[str, str]]:
+    """Return what `systemctl show` says of each unit, by the names of its properties: of one said twice, the last."""
+    return [dict(line.split("=", 1) for line in block.splitlines() if "=" in line) for block in shown.split("\n\n")]
+
+
 def standing(names: Sequence[str], shown: str) -> dict[str, dict[str, bool]]:
     """Return whether units run and start at boot, from what `systemctl show` says of each."""
     found = {name: {"active": False, "enabled": False} for name in names}
-    for block in shown.split("\n\n"):
-        unit = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+    for unit in units(shown):
         for name in found.keys() & set(unit.get("Names", "").split()):
             found[name]["active"] = unit.get("ActiveState") == "active"
             found[name]["enabled"] = unit.get("UnitFileState") == "enabled"
@@ -58,8 +62,8 @@ def standing(names: Sequence[str], shown: str) -> dict[str, dict[str, bool]]:
 
 def loaded(shown: str) -> set[str]:
     """Return the units that systemd has found, from what `systemctl show` says of each."""
-    blocks = [dict(line.split("=", 1) for line in block.splitlines() if "=" in line) for block in shown.split("\n\n")]
-    return {name for unit in blocks if unit.get("LoadState") == "loaded" for name in unit.get("Names", "").split()}
+    found = [unit for unit in units(shown) if unit.get("LoadState") == "loaded"]
+    return {name for unit in found for name in unit.get("Names", "").split()}
 
 
 def words(value: str) -> list[str]:
@@ -72,8 +76,7 @@ def words(value: str) -> list[str]:
 
 def cat(shown: str, name: str) -> str:
     """Return the files of a unit, as `systemctl cat` prints them, from what `systemctl show` says of some units."""
-    for block in shown.split("\n\n"):
-        unit = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+    for unit in units(shown):
         if name in unit.get("Names", "").split():
             paths = [unit.get("FragmentPath", ""), *words(unit.get("DropInPaths", ""))]
             return "".join(f"# {path}\n{read(path)}\n" for path in paths if path)

@@ -1,4 +1,4 @@
-"""After a power cut the host is what it was before."""
+"""After nginx has taken new libraries, and after a power cut, the host is what it was before."""
 
 from __future__ import annotations
 
