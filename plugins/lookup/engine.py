@@ -49,7 +49,7 @@ from ansible_collections.flaskfleet.web.plugins.module_utils.engine import DIREC
 PACKAGE = Path(__file__).parents[2] / "roles" / "flask_gunicorn_nginx" / "files" / "flaskctl"
 # The umask is for the byte code, which Python writes when root calls it first: everybody is to read that.
 LAUNCHER = """\
-#!/usr/bin/python3 -I
+#!/usr/bin/python3 -IS
 import os
 import sys
 

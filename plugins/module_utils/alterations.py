@@ -8,7 +8,6 @@ Part of the program of flaskfleet.web.host: Python 3.9, the standard library alo
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -45,7 +44,7 @@ def alterations(record: Mapping[str, str], paths: Sequence[str], tree: str, rele
             notes = [made.note()]
             if mode & 0o040:  # the group of the app may read it; everybody could, of an older flaskctl
                 group = os.stat(home).st_gid
-                notes += [dataclasses.replace(made, gid=group).note(), dataclasses.replace(made, mode=0o644).note()]
+                notes += [made._replace(gid=group).note(), made._replace(mode=0o644).note()]
             found += [{**item, "release": True} for item in altered(path, "\n".join(notes), text)]
     return found
 

@@ -8,7 +8,6 @@ Part of the program of flaskfleet.web.config_files: Python 3.9, the standard lib
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import grp
 import json
 import os
@@ -65,7 +64,7 @@ def edited(state: State, regexp: str, replace: str) -> State:
     """Return a file with every match replaced; bytes that are not UTF-8 stay as they are."""
     text = state.content.decode("utf-8", "surrogateescape")
     changed = re.sub(regexp, replace, text, flags=re.MULTILINE).encode("utf-8", "surrogateescape")
-    return dataclasses.replace(state, content=changed, mtime=0)
+    return state._replace(content=changed, mtime=0)
 
 
 def restored(state: State, note: str) -> State:
@@ -74,7 +73,7 @@ def restored(state: State, note: str) -> State:
     for before, after in json.loads(note):
         if lines.count(after) == 1:
             lines[lines.index(after)] = before
-    return dataclasses.replace(state, content="\n".join(lines).encode("utf-8", "surrogateescape"), mtime=0)
+    return state._replace(content="\n".join(lines).encode("utf-8", "surrogateescape"), mtime=0)
 
 
 def moved(path: str, disabled_as: str, restore: bool, look: Callable[[str], State]) -> list[Change]:

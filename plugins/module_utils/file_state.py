@@ -12,8 +12,7 @@ import hashlib
 import json
 import os
 import stat
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 
 class ConfigError(Exception):
@@ -24,8 +23,7 @@ class ConfigError(Exception):
         self.result = result
 
 
-@dataclass(frozen=True)
-class State:
+class State(NamedTuple):
     """What is, was or is to be at a path. `kind` is absent, file or link; mtime is in nanoseconds, 0 means now."""
 
     kind: str = "absent"
@@ -67,8 +65,7 @@ class State:
             return f"{len(self.content)} bytes, not UTF-8, SHA-256 {hashlib.sha256(self.content).hexdigest()}\n"
 
 
-@dataclass(frozen=True)
-class Change:
+class Change(NamedTuple):
     """One path and what becomes of it."""
 
     path: str

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import dataclasses
 import fcntl
 import hashlib
 import json
@@ -42,7 +41,7 @@ Command = Sequence[str]
 
 def to_json(state: State) -> dict[str, Any]:
     """Return a state as JSON can hold it."""
-    return {**dataclasses.asdict(state), "content": base64.b64encode(state.content).decode()}
+    return {**state._asdict(), "content": base64.b64encode(state.content).decode()}
 
 
 def from_json(data: dict[str, Any]) -> State:

@@ -15,6 +15,10 @@ SEEN = (
     *("drained", "maintenance", "lease", "since", "units", "processes", "lacks", "ignored", "traffic"),
 )
 
+# by the goal of a rollout: the fact that told at the first contact which release serves, and what is said of a host
+FIRST = {"activate": "contact", "rollback": "status"}
+ENDED = {"activate": "released", "rollback": "rolled back"}
+
 HEAD, TAIL = 12, 18  # lines of a reason that a table shows, of one that has more; a report for programs has all
 
 Row = dict[str, Any]
@@ -38,12 +42,12 @@ def moved(known: Known) -> bool:
     return ended and switched.get("id") == known["staged"].get("id")
 
 
-def row(host: str, here: bool, known: Known, first: str = "contact") -> Row:
-    """Return one line of the report. `first`: the fact that told at the first contact which release serves."""
+def row(host: str, here: bool, known: Known, goal: str) -> Row:
+    """Return one line of the report."""
     staged, failed = known["staged"], known["failed"]
     switched = known["switched"] if moved(known) else {}
     # where staging failed, nothing of what serves has changed since the first contact
-    before = staged.get("current", known[first].get("current"))
+    before = staged.get("current", known[FIRST[goal]].get("current"))
     new, seconds, reason = staged.get("id"), switched.get("seconds"), failed.get("reason", "")
     after, step = before, failed.get("step", "")
     if known["contact"].get("unreachable") or known["status"].get("unreachable"):
@@ -58,7 +62,7 @@ def row(host: str, here: bool, known: Known, first: str = "contact") -> Row:
     elif failed:
         result, after = "failed", new if switched else before
     elif switched:
-        result, after = "released" if new != before else "put right", new
+        result, after = ENDED[goal] if new != before else "put right", new
     elif not staged:
         result = "not reached"
     elif new == before:

@@ -183,8 +183,7 @@ def plan(
 ) -> Json:
     """Return the plan; see the documentation of the filter."""
     known = {host: standing(hostvars[host], facts, app) for host in hosts}
-    first = "contact" if goal == "activate" else "status"
-    rows = [row(host, host in here, known[host], first) for host in hosts]
+    rows = [row(host, host in here, known[host], goal) for host in hosts]
     stop = why_stop(rows, known, int(rollout["max_unreachable"]), one_release=goal == "rollback")
     active = [line["host"] for line in rows if line["result"] not in ("down", "lost")]
     waiting = [host for host in active if goal == "rollback" or not up_to_date(known[host])]

@@ -88,7 +88,7 @@ class ProgramAction(StdinAction):
         program = program_of(self.MODULE, self.USES)
         given = {"params": params, "check": bool(self._task.check_mode)}
         data = f"{json.dumps(program)}\n{json.dumps(given)}".encode()
-        return {**result, **understood(self.MODULE, self.call([PYTHON, "-I", "-c", STUB], data))}
+        return {**result, **understood(self.MODULE, self.call([PYTHON, "-IS", "-c", STUB], data))}
 
 
 class WarningAction(ProgramAction):

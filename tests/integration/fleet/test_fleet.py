@@ -233,7 +233,7 @@ def test_the_fleet_rolls_back(fleet: Fleet) -> None:
     played = fleet.done("playbooks/rollback.yml")
     fleet.back()
     assert fleet.current() == before and set(fleet.versions()) == {version}
-    assert took(fleet, lines_of_table(played.out), "released") == [1, 2, 3, 4, 5], played.out
+    assert took(fleet, lines_of_table(played.out), "rolled back") == [1, 2, 3, 4, 5], played.out
     assert not fleet.leases()
 
 

@@ -188,10 +188,10 @@ def test_a_virtualenv_is_keyed_by_what_goes_into_it() -> None:
     config = flaskctl.Config(server_requirements="gunicorn")
     key = flaskctl.venv_key("3.11", "x86_64", wanted, config)
     assert key == "cpython-311-x86_64-251657dafad0"
-    own, other = flaskctl.dataclasses.replace(wanted, server=False), flaskctl.Config(server_requirements="other")
+    own, other = wanted._replace(server=False), flaskctl.Config(server_requirements="other")
     assert flaskctl.venv_key("3.11", "x86_64", own, config) != key
     assert flaskctl.venv_key("3.11", "x86_64", own, config) == flaskctl.venv_key("3.11", "x86_64", own, other)
-    second = flaskctl.dataclasses.replace(config, python="/opt/python/bin/python3")
+    second = config._replace(python="/opt/python/bin/python3")
     assert flaskctl.venv_key("3.11", "x86_64", wanted, second) != key
     assert flaskctl.venv_base(f"{key}.2") == flaskctl.venv_base(key) == key
 

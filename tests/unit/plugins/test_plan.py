@@ -444,6 +444,12 @@ def test_the_report_says_for_each_host_what_it_runs_now() -> None:
     assert set(found["rows"][0]) == {"host", "before", "after", "result", "seconds", "step", "reason"}
 
 
+def test_a_host_that_went_back_is_not_said_to_be_released() -> None:
+    went = {"web1": {**ROLLS_BACK, **host(switched={**SWITCHED, "id": OLD})}}
+    assert results(planned(went, goal="rollback")) == {"web1": "rolled back"}
+    assert results(planned(went)) == {"web1": "released"}
+
+
 def test_one_reason_of_many_hosts_is_told_once() -> None:
     found = planned({name: host(failed=FAILED) for name in HOSTS})
     assert found["table"].count("Traceback") == 1

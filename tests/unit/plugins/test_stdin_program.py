@@ -73,6 +73,16 @@ def test_a_program_that_dies_shows_all_that_was_said(here: Here, monkeypatch: py
     assert answer["failed"] and answer["msg"] == "host ended with exit code 1 and gave no answer.\n\na bug\nhalf"
 
 
+@pytest.mark.parametrize(("action", "given"), [(host, {}), (config_files, {"files": []})])
+def test_a_program_reads_nothing_that_it_does_not_need(
+    action: Any, given: dict[str, Any], here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`inspect`, by way of dataclasses, and `site` cost what a tenth of the question does, on each host in each run."""
+    asked = "sys.exit(' '.join({'dataclasses', 'inspect', 'site'} & set(sys.modules)) or 'none of them')"
+    monkeypatch.setattr(stdin_program, "STUB", f"{stdin_program.STUB}; {asked}")
+    assert "\n\nnone of them\n" in here(action, given).run()["msg"]
+
+
 def test_a_host_without_python_is_told_what_to_install(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stdin_program, "PYTHON", "/nowhere/python3")
     answer = here(host, {}).run()

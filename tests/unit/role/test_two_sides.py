@@ -5,7 +5,6 @@ flaskctl has the Python of a host and no Ansible, so it cannot read the role's f
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
 import json
 import re
@@ -128,7 +127,7 @@ def test_preflight_and_flaskctl_expect_the_same_files_of_a_release(host: FakeHos
     release, config = "0123456789ab", flaskctl.parse_config(json.dumps(given))
     app, home = flaskctl.App(host, "hello"), host.root / f"srv/hello/releases/{release}"
     home.mkdir(parents=True)
-    (home / "config.json").write_text(json.dumps(dataclasses.asdict(config)))
+    (home / "config.json").write_text(json.dumps(config._asdict()))
     expected = {str(home / name): file for name, file in flaskctl.release_files(config).items()}
     units = flaskctl.unit_files(app, release, config)
     # by the size of this host, which preflight does not ask

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import re
 import tempfile
@@ -111,7 +110,7 @@ def write_configuration(work: Path, config: Config) -> None:
         write(work / name, text, mode)
     if config.credentials:
         (work / "credentials").chmod(0o700)
-    write_json(work / "config.json", dataclasses.asdict(config), 0o600)
+    write_json(work / "config.json", config._asdict(), 0o600)
     target = static_target(work, config.static_dir)
     if target:
         os.symlink(target, work / "static")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -23,8 +22,7 @@ class Intent(NamedTuple):
         return {"to": self.to, "from": self.origin, "previous": self.previous, "how": self.how, "began": self.began}
 
 
-@dataclasses.dataclass(frozen=True)
-class State:
+class State(NamedTuple):
     """What stands on the host."""
 
     current: str | None

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
 from itertools import permutations
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from flaskctl import Json
 from flaskctl.errors import Refused
@@ -34,19 +34,25 @@ MAX_ENTRY = 128 * 1024  # bytes of NAME=value and its end, in the kernel: MAX_AR
 MAX_CREDENTIAL = 1024**2  # bytes, in systemd
 
 
-@dataclasses.dataclass(frozen=True)
-class Config:
+# With the archive, environment and credentials these are the id. A new one must not count while it is as it was
+# before: every host would get another id, and a `stage` without a configuration a second release.
+IDENTITY = ("gunicorn_conf", "requirements", "server_requirements", "static_dir", "service", "processes")
+IDENTITY_IF_SET = ("writable", "python")
+
+
+class Config(NamedTuple):
     """What `stage` is told beside the archive. What follows python says how to build, or who: no part of the id."""
 
+    # a default that can be written to is one for all, and nobody writes to it
     gunicorn_conf: str = ""
-    environment: dict[str, str] = dataclasses.field(default_factory=dict)
-    credentials: dict[str, str] = dataclasses.field(default_factory=dict)
+    environment: dict[str, str] = {}
+    credentials: dict[str, str] = {}
     requirements: str = "requirements.txt"
     server_requirements: str = ""  # the role's own Gunicorn, for a source that names none
     static_dir: str = ""
     service: str = ""
-    processes: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict)  # name: service text, timer text
-    writable: list[str] = dataclasses.field(default_factory=list)  # directories beside the code, by path in the source
+    processes: dict[str, dict[str, str]] = {}  # name: service text, timer text
+    writable: list[str] = []  # directories beside the code, by path in the source
     python: str = "python3"
     index_url: str = ""
     ca_bundle: str = ""
@@ -55,16 +61,14 @@ class Config:
     build_set: str = ""  # the role's own setuptools and the like, locked, for sources of which all is
     build_requirements: str = ""  # the file in the source that locks what it is built with
     static_asked: bool = False  # static_dir was set by a person, and so has to be there
-    notes: dict[str, str] = dataclasses.field(default_factory=dict)  # by, from, revision
-
-    # With the archive, environment and credentials these are the id. A new one must not count while it is as it was
-    # before: every host would get another id, and a `stage` without a configuration a second release.
-    IDENTITY = ("gunicorn_conf", "requirements", "server_requirements", "static_dir", "service", "processes")
-    IDENTITY_IF_SET = ("writable", "python")
+    notes: dict[str, str] = {}  # by, from, revision
 
     def set_names(self) -> list[str]:
         """Return the names among IDENTITY_IF_SET that count."""
-        return [name for name in self.IDENTITY_IF_SET if getattr(self, name) not in ([], Config.python)]
+        return [name for name in IDENTITY_IF_SET if getattr(self, name) != DEFAULTS[name]]
+
+
+DEFAULTS = Config._field_defaults
 
 
 def parse_config(text: str) -> Config:
@@ -73,10 +77,10 @@ def parse_config(text: str) -> Config:
         data = json.loads(text)
     except ValueError as error:
         raise Refused(f"the configuration is not JSON: {error}") from None
-    fields = [field.name for field in dataclasses.fields(Config)]
-    unknown = sorted(set(data) - set(fields)) if isinstance(data, dict) else ["no JSON object"]
+    unknown = sorted(set(data) - set(Config._fields)) if isinstance(data, dict) else ["no JSON object"]
     if unknown:
-        raise Refused(f"unknown in the configuration: {', '.join(unknown)}", remedy=f"known: {', '.join(fields)}")
+        remedy = f"known: {', '.join(Config._fields)}"
+        raise Refused(f"unknown in the configuration: {', '.join(unknown)}", remedy=remedy)
     for name, value in data.items():
         if name == "processes":
             ok = isinstance(value, dict) and all(APP_NAME.match(p) and is_process(units) for p, units in value.items())
@@ -183,7 +187,7 @@ def release_id(archive_sha256: str, config: Config) -> str:
     The id is public; PBKDF2 makes it dear to guess a short secret from it.
     """
     secret = canonical({"environment": config.environment, "credentials": config.credentials})
-    parts: Json = {name: getattr(config, name) for name in Config.IDENTITY}
+    parts: Json = {name: getattr(config, name) for name in IDENTITY}
     parts.update({name: getattr(config, name) for name in config.set_names()})
     parts["archive_sha256"] = archive_sha256
     parts["secret"] = hashlib.pbkdf2_hmac("sha256", secret, b"flaskctl " + archive_sha256.encode(), 100_000).hex()
@@ -202,7 +206,7 @@ def changes(old: Config, new: Config) -> Json:
         }
         if any(entry.values()):
             result[field] = entry
-    names = (*Config.IDENTITY, *Config.IDENTITY_IF_SET)
+    names = (*IDENTITY, *IDENTITY_IF_SET)
     settings = [name for name in names if getattr(old, name) != getattr(new, name)]
     return {**result, "settings": settings} if settings else result
 

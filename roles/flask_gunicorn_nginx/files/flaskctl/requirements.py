@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import codecs
-import dataclasses
 import hashlib
 import os
 import re
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from flaskctl.errors import Refused
 from flaskctl.files import file_sha256, inventory
 from flaskctl.project import build_texts, elsewhere, is_project
-from flaskctl.release import Config, canonical
+from flaskctl.release import DEFAULTS, Config, canonical
 
 # -e and --editable too: what stands there is copied, for releases share a virtualenv
 PATH = re.compile(
@@ -61,8 +61,7 @@ def without(requirements: str, installed: Iterable[str]) -> str:
     return "".join(f"{line}\n" for line in requirement_lines(requirements) if requirement_name(line) not in have)
 
 
-@dataclasses.dataclass(frozen=True)
-class Dependencies:
+class Dependencies(NamedTuple):
     """What a source asks to be installed. `texts` decide the key of its virtualenv."""
 
     file: str | None  # its requirements file; None: the project itself names its dependencies
@@ -96,7 +95,7 @@ def dependencies_of(tree: Path, requirements: str, needs: Collection[str] = ("gu
         hashed = any("--hash" in line for line in lines)
         alone = not any(path.is_file() for path in tree.iterdir() if path.name != requirements)
         return Dependencies(requirements, texts, project or itself, server, hashed, alone, bool(paths))
-    if project and requirements == Config.requirements:
+    if project and requirements == DEFAULTS["requirements"]:
         return Dependencies(None, build_texts(tree), project=True, server=True, hashed=False)
     what = f"the source has no {requirements}" + ("" if project else ", and no pyproject.toml of a project")
     others = f"; there is {', '.join(found)}" if (found := elsewhere(tree)) else ""
@@ -169,7 +168,7 @@ def read_requirements(path: Path) -> str | None:
 def venv_key(python: str, machine: str, source: Dependencies, config: Config) -> str:
     """Return the key of a virtualenv: what goes into it, and which Python it is made from."""
     texts = [*source.texts, *([config.server_requirements] if source.server else [])]
-    texts += [config.python] if config.python != Config.python else []
+    texts += [config.python] if config.python != DEFAULTS["python"] else []
     return f"cpython-{python.replace('.', '')}-{machine}-{hashlib.sha256(canonical(texts)).hexdigest()[:12]}"
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -101,7 +100,7 @@ def config_to_stage(app: App, text: str | None, kept: str | None) -> Config:
     if kept is None:
         raise Usage(f"{app.name} has no current release to take the configuration from", remedy="give --config")
     notes = {"by": app.by, "from": app.host.node_name()}
-    return dataclasses.replace(parse_config(kept), notes=notes)
+    return parse_config(kept)._replace(notes=notes)
 
 
 def checked(file: IO[bytes] | None, name: str, sha256: str | None) -> str | None:

@@ -11,7 +11,7 @@ MOST = 15  # lines of one traceback
 OWN = re.compile(r"/releases/[^/]+/(app/|site/|gunicorn.conf)")
 LOGGED = re.compile(r"\[[^]]+\] \[\d+\] \[([A-Z]+)\] ")  # Gunicorn's beginning of a line: time, process, level
 # what a terminal obeys or cannot show: controls of ASCII and Latin-1, those of writing direction, halves of characters
-CONTROLS = re.compile(r"[^\n\t -~\u00a0-\u2027\u202f-\u2065\u206a-\ud7ff\ue000-\U0010ffff]")
+CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 # what Gunicorn says of a worker that has said more
 EMPTY = re.compile(r"Worker \(pid:\d+\) (exited|was sent)|Worker exiting|Shutting down: Master|Reason: |HaltServer")
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from flaskctl.app import App
 from flaskctl.backends import build_requires, chosen
@@ -82,8 +82,7 @@ def ensure_venv(app: App, tree: Path, source: Dependencies, config: Config, pyth
     return key, True
 
 
-@dataclasses.dataclass
-class Pip:
+class Pip(NamedTuple):
     """The pip of a virtualenv, in the sandbox in which something is built."""
 
     app: App
