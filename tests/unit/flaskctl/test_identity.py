@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.unit.flaskctl.fake_host import flaskctl
+from tests.unit.flaskctl.fake_host import FakeHost, call, flaskctl
 from tests.unit.flaskctl.given import config
 
 HOSTILE = [
@@ -132,6 +134,32 @@ def test_each_part_of_the_release_changes_the_id(changes: dict[str, object]) -> 
     base, changed = flaskctl.parse_config(config()), flaskctl.parse_config(config(**changes))
     assert flaskctl.release_id("a" * 64, base) != flaskctl.release_id("a" * 64, changed)
     assert flaskctl.release_id("b" * 64, base) != flaskctl.release_id("a" * 64, base)
+
+
+def test_what_is_made_of_the_same_as_the_current_release_has_its_id_and_costs_nothing(
+    host: FakeHost, stage: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dear = list[str]()
+
+    def asked(sha256: str, wanted: Any) -> str:
+        dear.append(sha256)
+        return str(flaskctl.release_id(sha256, wanted))
+
+    monkeypatch.setattr("flaskctl.stage.release_id", asked)
+    first = stage("1", environment={"GREETING": "hi"})
+    assert call(host, "hello", "activate", first).rc == 0 and dear
+    dear.clear()
+    assert stage("1", environment={"GREETING": "hi"}, index_url="https://x") == first and not dear
+    others = [stage("1", environment={"GREETING": "ho"}), stage("2", environment={"GREETING": "hi"})]
+    for change in ({"credentials": {"KEY": "k"}}, {"gunicorn_conf": "workers = 3\n"}, {"writable": ["var"]}):
+        others.append(stage("1", **{"environment": {"GREETING": "hi"}, **change}))
+    assert len({first, *others}) == 6 == len(dear) + 1
+    # what somebody has changed is not what the release was made of
+    kept = host.root / "srv/hello/releases" / first / "config.json"
+    for text in ("{", config(environment={"GREETING": "ho"})):
+        kept.write_text(text)
+        assert stage("1", environment={"GREETING": "hi"}) == first and len(dear) == 6
+        dear.pop()
 
 
 def test_how_and_by_whom_it_is_built_does_not_change_the_id() -> None:

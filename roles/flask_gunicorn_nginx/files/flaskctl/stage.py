@@ -68,7 +68,7 @@ def stage(
         sha256 = checked(file, name, sha256) or (app.manifest(current) or {}).get("archive_sha256")
         if not sha256:
             raise Usage(f"{app.name} has no current release: which archive?", remedy="stage ARCHIVE --config FILE")
-        release = release_id(sha256, config)
+        release = id_of(app, current, kept, sha256, config)
         if release != current or (read_json(app.rollout_file) or {}).get("id") == (holder or {}).get("id"):
             acquire(app, holder)
         if sent.wheels and not app.dry:
@@ -101,6 +101,15 @@ def config_to_stage(app: App, text: str | None, kept: str | None) -> Config:
         raise Usage(f"{app.name} has no current release to take the configuration from", remedy="give --config")
     notes = {"by": app.by, "from": app.host.node_name()}
     return parse_config(kept)._replace(notes=notes)
+
+
+def id_of(app: App, current: str | None, kept: str | None, sha256: str, config: Config) -> str:
+    """Return the id of a release; that of one which is made of the same as the current one costs nothing."""
+    if kept and (app.manifest(current) or {}).get("archive_sha256") == sha256:
+        with contextlib.suppress(Refused):  # one that an older flaskctl wrote
+            if not changes(parse_config(kept), config):
+                return str(current)
+    return release_id(sha256, config)
 
 
 def checked(file: IO[bytes] | None, name: str, sha256: str | None) -> str | None:
