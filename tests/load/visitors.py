@@ -1,9 +1,10 @@
 """Visitors of any app: each walks through the visits that a file names, over and over, and looks at each answer.
 
 A visit is a request of a real page: `path`; `form` or `json` to send; `headers`; the `status` it is to have (200);
-words that are to be there (`says`); and what to remember of it, a pattern with one group a name (`finds`: the token of
-a form). In what is sent `{NAME}` stands for what was remembered, and `{unique}` for a word that each walk has of its
-own. Cookies are kept during a walk, so that whoever logged in at the old release goes on with the new one.
+words that are to be there (`says`), or for which it is made again and again (`until`: a job is done); and what to
+remember of it, a pattern with one group a name (`finds`: the token of a form). In what is sent `{NAME}` stands for
+what was remembered, and `{unique}` for a word that each walk has of its own. Cookies are kept during a walk, so that
+whoever logged in at the old release goes on with the new one.
 
     python3 -m tests.load.visitors VISITS.json 127.0.0.1 --host shop.test --users get=2,get-new=2
 """
@@ -15,6 +16,7 @@ import json
 import re
 import secrets
 import sys
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,8 @@ from urllib.parse import urlencode
 from tests.load.client import Answer, Connection, Crowd, Failed, main
 
 Visit = dict[str, Any]
+
+PATIENCE = 30.0  # seconds for which a visitor asks for the end of a job
 
 
 class Walk:
@@ -36,13 +40,14 @@ class Walk:
         self.place = 0
         self.cookies: dict[str, str] = {}
         self.known = {"unique": secrets.token_hex(6)}
+        self.since = 0.0
 
     async def step(self, connection: Connection) -> Answer:
         """The next visit; whoever met a failure begins anew."""
         visit = self.visits[self.place]
-        self.place += 1
         try:
             answer = await self.visit(connection, visit)
+            self.place += 0 if self.waits(visit, answer) else 1
         except Exception:
             self.begin()
             raise
@@ -68,6 +73,19 @@ class Walk:
             name, _, value = cookie.split(";")[0].partition("=")
             self.cookies[name.strip()] = value
         return answer
+
+    def waits(self, visit: Visit, answer: Answer) -> bool:
+        """Tell whether a visit is to be made again, for what it waits for is not there yet."""
+        text, now = answer.body.decode("utf-8", "replace"), time.monotonic()
+        if visit.get("until", "") in text:
+            self.since = 0.0
+            return False
+        self.since = self.since or now
+        if now - self.since > PATIENCE:
+            raise Failed(
+                "never done", f"{visit['path']} does not come to say {visit['until']!r}: {text[:200]!r}", answer
+            )
+        return True
 
     def request(self, visit: Visit) -> tuple[bytes | None, str]:
         """What a visit sends, None for one that only asks, and its headers."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import Sequence
 from urllib.parse import parse_qs
 
 import pytest
 
+from tests.load import visitors
 from tests.load.client import Report
 from tests.load.visitors import Visit, Visitors
 
@@ -70,13 +72,25 @@ class Shop:
             writer.close()
 
 
-def visit(shop: Shop, requests: int, kind: str = "get") -> Report:
+class Slow(Shop):
+    """A job that is done when it was asked for the third time; or never."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__()
+        self.times = times
+
+    def answer(self, path: str, headers: dict[str, str], body: str) -> Page:
+        page = super().answer(path, headers, body)
+        return page if path != "/job" else (200, [], "done" if self.asked.count("/job") % self.times == 0 else "runs")
+
+
+def visit(shop: Shop, requests: int, kind: str = "get", visits: Sequence[Visit] = VISITS) -> Report:
     """Return what one visitor met in so many requests."""
 
     async def scene() -> Report:
         server = await asyncio.start_server(shop.serve, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
-        crowd = Visitors(VISITS, "127.0.0.1", port, rate=0, requests=requests, seconds=10, users={kind: 1})
+        crowd = Visitors(visits, "127.0.0.1", port, rate=0, requests=requests, seconds=10, users={kind: 1})
         crowd.arrival = 0.0
         report = await crowd.run()
         server.close()
@@ -117,3 +131,22 @@ def test_what_a_person_would_notice_is_a_failure_and_the_walk_begins_anew(where:
 def test_the_words_of_a_failure_name_the_page() -> None:
     shop = Shop({"/login": (200, [], "a page without its form")})
     assert "/login has no csrf: 'a page without its form'" in visit(shop, 2).failures[0]
+
+
+WAITS: list[Visit] = [{"path": "/"}, {"path": "/job", "until": "done"}]
+
+
+def test_who_waits_for_the_end_of_a_job_asks_until_it_is_there() -> None:
+    shop = Slow(3)
+    report = visit(shop, 9, visits=WAITS)
+    assert (report.requests, report.failed) == (9, 0)
+    walk = ["/", "/job", "/job", "/job"]
+    assert shop.asked == [*walk, *walk, "/"]
+
+
+def test_a_job_that_is_never_done_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(visitors, "PATIENCE", 0.0)
+    shop = Slow(10**9)
+    report = visit(shop, 4, visits=WAITS)
+    assert report.reasons == {"never done": 1} and "/job does not come to say 'done': 'runs'" in report.failures[0]
+    assert shop.asked == ["/", "/job", "/job", "/"]
