@@ -14,6 +14,7 @@ import pty
 import re
 import shutil
 import struct
+import sys
 import tempfile
 import termios
 import time
@@ -76,6 +77,7 @@ def inventory(place: Path) -> None:
 def environment(place: Path) -> dict[str, str]:
     """The variables of the shell that is recorded; nothing of this machine's own terminal."""
     found = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_INVENTORY": str(place / "inventory")}
+    found["PATH"] = f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}"  # whoever types has Ansible
     return {**found, "TERM": "xterm-256color", "COLUMNS": str(COLUMNS), "LINES": str(LINES)}
 
 
