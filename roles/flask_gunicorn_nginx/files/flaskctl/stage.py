@@ -65,10 +65,13 @@ def stage(
         config = config_to_stage(app, config_text, kept)
         file = stack.enter_context(open(archive, "rb")) if isinstance(archive, Path) else archive
         name = str(archive) if isinstance(archive, Path) else "the archive"
-        sha256 = checked(file, name, sha256) or (app.manifest(current) or {}).get("archive_sha256")
+        serving = (app.manifest(current) or {}).get("archive_sha256")
+        sha256 = checked(file, name, sha256) or serving
         if not sha256:
             raise Usage(f"{app.name} has no current release: which archive?", remedy="stage ARCHIVE --config FILE")
-        release = id_of(app, current, kept, sha256, config)
+        diff = difference(kept, config)
+        # what is made of the same as the current release has its id, and pays nothing for that
+        release = str(current) if diff == {} and sha256 == serving else release_id(sha256, config)
         if release != current or (read_json(app.rollout_file) or {}).get("id") == (holder or {}).get("id"):
             acquire(app, holder)
         if sent.wheels and not app.dry:
@@ -80,9 +83,8 @@ def stage(
         if answer["changed"] and not app.dry:
             close_app(app)  # the virtualenv that was made too
         if release != current:
-            if kept:
-                with contextlib.suppress(Refused):  # one that an older flaskctl wrote
-                    answer["diff"] = changes(parse_config(kept), config)
+            if diff is not None:
+                answer["diff"] = diff
             if how and answer["staged"] and not app.dry:
                 answer["changed"] = try_out(app, release, config, how) or answer["changed"]
         answer["lease"] = read_json(app.rollout_file)
@@ -103,13 +105,12 @@ def config_to_stage(app: App, text: str | None, kept: str | None) -> Config:
     return parse_config(kept)._replace(notes=notes)
 
 
-def id_of(app: App, current: str | None, kept: str | None, sha256: str, config: Config) -> str:
-    """Return the id of a release; that of one which is made of the same as the current one costs nothing."""
-    if kept and (app.manifest(current) or {}).get("archive_sha256") == sha256:
-        with contextlib.suppress(Refused):  # one that an older flaskctl wrote
-            if not changes(parse_config(kept), config):
-                return str(current)
-    return release_id(sha256, config)
+def difference(kept: str | None, config: Config) -> Json | None:
+    """Return what differs from the configuration of the current release; None where there is none that is known."""
+    try:
+        return changes(parse_config(kept), config) if kept else None
+    except Refused:  # one that an older flaskctl wrote
+        return None
 
 
 def checked(file: IO[bytes] | None, name: str, sha256: str | None) -> str | None:
