@@ -1,6 +1,6 @@
 # Copyright: Flask Fleet contributors
 # SPDX-License-Identifier: MIT
-"""A set of files that changes together or not at all, also where a run is cut.
+"""A set of files that changes together or not at all, also where a run or the power is cut.
 
 Part of the program of flaskfleet.web.config_files: Python 3.9, the standard library alone.
 """
@@ -32,8 +32,9 @@ from ansible_collections.flaskfleet.web.plugins.module_utils.file_state import (
     write,
 )
 
-# Emptied by a reboot, and a reboot makes every program read its files: nothing is left to apply then.
 STATE_DIRECTORY = "/run/flaskfleet"
+# On the disk: after a power cut a program starts with files that nobody has judged, and what was there must be known.
+UNFINISHED = "/var/lib/flaskfleet/unfinished-{}.json"
 LOCK_SECONDS = 60  # how long a run waits for another one on the same host
 
 Command = Sequence[str]
@@ -57,7 +58,7 @@ class Marker:
 
     def __init__(self, validate: Command, apply: Command) -> None:
         key = hashlib.sha256(json.dumps([list(validate), list(apply)]).encode()).hexdigest()[:16]
-        self.path = os.path.join(STATE_DIRECTORY, f"{key}.json")
+        self.path = UNFINISHED.format(key)
         self.undo: list[Change] = []
         self.directories: list[str] = []
         self.present = False
@@ -80,6 +81,8 @@ class Marker:
             ],
         }
         content = json.dumps(data).encode()
+        for directory in missing_directories(self.path):
+            make_directory(directory)
         write(self.path, State("file", content, "", 0o600, os.geteuid(), os.getegid()))
         self.undo, self.directories, self.present = list(undo), list(directories), True
 
@@ -208,15 +211,21 @@ class Transaction:
         said = (text.decode("utf-8", "replace").strip() for text in (done.stdout, done.stderr))
         return done.returncode == 0, "\n".join(text for text in said if text)
 
-    def recover(self) -> None:
-        """Undo the files of a run that was cut before it was known whether they are good."""
-        if self.marker.undo or self.marker.directories:
-            _done, errors = put_back(self.marker.undo, self.marker.directories)
-            if errors:
-                raise ConfigError(
-                    "An earlier run was cut, and what it wrote could not be put back:\n" + "\n".join(errors)
-                )
-            self.marker.remove()
+    def recover(self) -> bool:
+        """Undo the files of a run that was cut before it was known whether they are good; return whether apply ran.
+
+        It runs because a program that was started since, by a boot, has read them, or refused to start with them.
+        """
+        if not (self.marker.undo or self.marker.directories):
+            return False
+        _done, errors = put_back(self.marker.undo, self.marker.directories)
+        if errors:
+            raise ConfigError("An earlier run was cut, and what it wrote could not be put back:\n" + "\n".join(errors))
+        self.marker.save([], [])
+        if not self.apply or not self.command(self.apply)[0]:
+            return False
+        self.marker.remove()
+        return True
 
     def run(self, changes: Sequence[Change]) -> bool:
         """Make the changes; return whether `apply` ran."""

@@ -242,7 +242,7 @@ def work(
     else:
         with locked():
             transaction = Transaction(files, validate, apply, overwrite)
-            transaction.recover()
+            applied = transaction.recover()
             changes = transaction.plan()
             after = noted(transaction.record, files, changes, transaction.theirs)
             after.update(dict.fromkeys(directories_for(changes), "directory"))
@@ -250,7 +250,8 @@ def work(
             # before anything is made: what a cut run leaves is ours too
             write_record(transaction.record, both)
             try:
-                applied = transaction.run(changes) if changes or transaction.marker.present else False
+                if changes or transaction.marker.present:
+                    applied = transaction.run(changes)
             except ConfigError:
                 write_record(both, transaction.record)
                 raise

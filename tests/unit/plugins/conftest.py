@@ -121,6 +121,7 @@ def host(tmp_path: Path, run_program: Callable[..., Answer], monkeypatch: pytest
     """Return a host with the files of an app in their old form."""
     monkeypatch.setattr(file_transaction, "STATE_DIRECTORY", str(tmp_path / "run"))
     monkeypatch.setattr(file_record, "RECORD", str(tmp_path / "lib" / "flaskfleet" / "files.json"))
+    monkeypatch.setattr(file_transaction, "UNFINISHED", str(tmp_path / "lib" / "flaskfleet" / "unfinished-{}.json"))
     monkeypatch.setattr(os, "fsync", lambda handle: None)
     host = Host(tmp_path, run_program)
     monkeypatch.setattr(file_transaction.Transaction, "command", lambda self, argv: host.command(argv))

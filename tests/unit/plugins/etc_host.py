@@ -98,4 +98,11 @@ class Host:
 
     def markers(self) -> list[Path]:
         """Return what cut runs have left."""
-        return list(Path(file_transaction.STATE_DIRECTORY).glob("*.json"))
+        pattern = Path(file_transaction.UNFINISHED.format("*"))
+        return list(pattern.parent.glob(pattern.name))
+
+    def boot(self) -> None:
+        """Lose what is in /run, and have the program read what is in place, unjudged."""
+        shutil.rmtree(file_transaction.STATE_DIRECTORY, ignore_errors=True)
+        shutil.rmtree(self.running, ignore_errors=True)
+        shutil.copytree(self.etc, self.running, symlinks=True)

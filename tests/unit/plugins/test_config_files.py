@@ -6,6 +6,7 @@ import os
 import stat
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -148,6 +149,8 @@ def test_a_full_disk_leaves_everything_as_it_was(host: Host, monkeypatch: pytest
 def steps_of_a_run(host: Host, monkeypatch: pytest.MonkeyPatch, cut_at: int, content: str) -> bool:
     """Run until the step `cut_at`, and cut the run there; False when there are fewer steps."""
     steps = 0
+    # as write_record leaves it, which has tests of its own
+    Path(file_transaction.UNFINISHED).parent.mkdir(parents=True, exist_ok=True)
 
     def counting(real: Callable[..., Any]) -> Callable[..., Any]:
         def step(*arguments: Any) -> Any:
@@ -160,7 +163,7 @@ def steps_of_a_run(host: Host, monkeypatch: pytest.MonkeyPatch, cut_at: int, con
         return step
 
     with monkeypatch.context() as patch:
-        patch.setattr(config_files, "write_record", lambda before, after: None)  # has tests of its own
+        patch.setattr(config_files, "write_record", lambda before, after: None)
         for name in ("write", "make_directory"):
             patch.setattr(file_transaction, name, counting(getattr(file_transaction, name)))
         patch.setattr(file_transaction.Transaction, "command", counting(file_transaction.Transaction.command))
@@ -181,16 +184,32 @@ REFUSED_RUN = 18
     ("content", "cut_at"),
     [*((NEW, step) for step in range(1, GOOD_RUN + 1)), *((BAD, step) for step in range(1, REFUSED_RUN + 1))],
 )
+@pytest.mark.parametrize("powerless", [False, True])
 def test_a_run_cut_anywhere_is_finished_or_undone_by_the_next(
-    host: Host, monkeypatch: pytest.MonkeyPatch, cut_at: int, content: str
+    host: Host, monkeypatch: pytest.MonkeyPatch, cut_at: int, content: str, powerless: bool
 ) -> None:
     assert steps_of_a_run(host, monkeypatch, cut_at, content)
+    if powerless:
+        host.boot()
     predicted = host.run(check=True)
     answer = host.run()
     assert predicted == answer and answer["changed"] and not answer.get("failed")
     assert host.site.read_text() == NEW and not host.markers()
     assert host.tree(times=False) == host.tree(times=False, root=host.running), "the program has read what is in place"
     assert not host.run()["changed"]
+
+
+@pytest.mark.parametrize("cut_at", range(1, 7))
+def test_after_a_power_cut_a_run_with_nothing_to_write_puts_back_what_nobody_has_judged(
+    host: Host, monkeypatch: pytest.MonkeyPatch, cut_at: int
+) -> None:
+    host.run(OLD)
+    before = host.tree()
+    assert steps_of_a_run(host, monkeypatch, cut_at, BAD)
+    host.boot()
+    assert not host.run(files=[]).get("failed")
+    assert host.tree() == before and not host.markers()
+    assert host.tree(times=False) == host.tree(times=False, root=host.running), "the program has read it"
 
 
 @pytest.mark.parametrize(("content", "steps"), [(NEW, GOOD_RUN), (BAD, REFUSED_RUN)])
