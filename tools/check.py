@@ -25,14 +25,17 @@ from tools.environments import Environment, in_environment, program
 from tools.evidence import Counts, read_junit, why_failed
 from tools.lint import commands as lint_commands
 from tools.progress import Line
-from tools.run import CACHE, DURATIONS, LOGS, ROOT, Problem, logged, main, seconds, short
+from tools.run import CACHE, DURATIONS, LOGS, POLITE, ROOT, Problem, logged, main, seconds, short
 
 JUNIT = CACHE / "junit"
-# Scenarios that hold nobody to a time, the longest first: two of them at once take less than one after the other,
-# because each waits for its hosts half of its time. Not `fleet`: it switches hosts off, and the engine gives their
-# addresses, which its load balancer still asks, to whatever starts meanwhile.
-SIDE_BY_SIDE = ("shapes", "faults", "neighbours", "tls", "tutorial")
-AT_ONCE = 2
+# What runs at the same time, the longest first, and how many of it at once; all others run alone.
+LANES = {
+    # It waits for its hosts nearly half of its time, and what needs no host takes that. Nothing that starts hosts: it
+    # switches some off, and the engine gives their addresses, which its load balancer still asks, to who comes then.
+    ("fleet", "lint", "unit", "syntax"): 3,
+    # These hold nobody to a time. Three at once take no less: two keep both cores of a small machine busy.
+    ("shapes", "faults", "neighbours", "tls", "tutorial", "compose", "demo"): 2,
+}
 FLASKCTL = "tests/unit/flaskctl"  # once: what it tests needs no Ansible
 DEMO_HOST = "flaskfleet-demo-check"
 
@@ -71,7 +74,7 @@ def all_of(stage: str, commands: Sequence[tuple[str, Environment, list[str]]]) -
     def run(command: tuple[str, Environment, list[str]]) -> tuple[str, Path, int]:
         name, environment, argv = command
         log = LOGS / f"{stage}-{name}.log"
-        return name, log, logged(argv, log, in_environment(environment))
+        return name, log, logged([*POLITE, *argv], log, in_environment(environment))
 
     with ThreadPoolExecutor(2) as pool:
         failed = [(name, log) for name, log, code in pool.map(run, commands) if code != 0]
@@ -107,7 +110,7 @@ def unit(name: str, environment: Environment, which: Sequence[str]) -> Result:
     """Unit tests in one environment."""
     junit = fresh_junit(name)
     log = LOGS / f"{name}.log"
-    argv = [program(environment, "python"), "-m", "pytest", *which, f"--junitxml={junit}"]
+    argv = [*POLITE, program(environment, "python"), "-m", "pytest", *which, f"--junitxml={junit}"]
     code = logged(argv, log, in_environment(environment))
     return judged(name, code, read_junit(junit), log)
 
@@ -235,18 +238,22 @@ def stages(found: Sequence[Environment], keep: bool, kinds: Sequence[str] = ()) 
     return result
 
 
-def lane(stage: Stage) -> str:
-    """What runs at the same time as a stage has the same lane."""
-    return "side by side" if stage.group in SIDE_BY_SIDE else stage.group
+def lane_of(stage: Stage) -> tuple[str, ...]:
+    """What may run at the same time as a stage, by name."""
+    return next((lane for lane in LANES if stage.group in lane), (stage.group,))
+
+
+def at_once(together: Sequence[Stage]) -> int:
+    """How many of these stages of one lane run at the same time."""
+    return min(len(together), LANES.get(lane_of(together[0]), 1))
 
 
 def side_by_side(chosen: Sequence[Stage]) -> list[list[Stage]]:
     """The stages in their order, those together that run at the same time."""
-    lanes = list(dict.fromkeys(lane(stage) for stage in chosen))
-    ranks = {name: rank for rank, name in enumerate(SIDE_BY_SIDE)}
+    lanes = list(dict.fromkeys(lane_of(stage) for stage in chosen))
     return [
-        sorted((stage for stage in chosen if lane(stage) == each), key=lambda stage: ranks.get(stage.group, 0))
-        for each in lanes
+        sorted((stage for stage in chosen if lane_of(stage) == lane), key=lambda stage: lane.index(stage.group))
+        for lane in lanes
     ]
 
 
@@ -283,7 +290,7 @@ def judge(stage: Stage) -> Result:
 
 
 def run_group(together: Sequence[Stage]) -> list[Result]:
-    """Run the stages of one lane, two at a time, say each in one line, and show the evidence when it fails."""
+    """Run the stages of one lane, some at the same time, say each in one line, and show the evidence when it fails."""
     results: list[Result] = []
     running: dict[str, str] = {}
     names = [f"{stage.name}{DURATIONS.last(stage.name)}" for stage in together]
@@ -296,7 +303,7 @@ def run_group(together: Sequence[Stage]) -> list[Result]:
         running[stage.name] = name
         return judge(stage)
 
-    with ThreadPoolExecutor(AT_ONCE) as pool, line:
+    with ThreadPoolExecutor(at_once(together)) as pool, line:
         for finished in as_completed([pool.submit(run, *each) for each in zip(together, names, strict=True)]):
             result = finished.result()
             del running[result.stage]
@@ -316,8 +323,8 @@ def expected(lanes: Sequence[Sequence[Stage]]) -> str:
     known = DURATIONS.known()
     if not all(stage.name in known for lane in lanes for stage in lane):
         return ""
-    every = [[known[stage.name] for stage in lane] for lane in lanes]
-    return f"last time these took {seconds(sum(max(*took, sum(took) / AT_ONCE) for took in every))}"
+    every = [([known[stage.name] for stage in lane], at_once(lane)) for lane in lanes]
+    return f"last time these took {seconds(sum(max(max(took), sum(took) / slots) for took, slots in every))}"
 
 
 def summary(results: Sequence[Result], duration: float) -> list[str]:

@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".cache"
 LOGS = CACHE / "logs"
 DURATIONS = Durations(CACHE / "durations.json")
+POLITE = ("nice", "-n", "19")  # what needs no host takes the time that those leave who wait for theirs
 
 
 class Problem(Exception):

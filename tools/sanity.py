@@ -16,7 +16,7 @@ import yaml
 
 from tools.environments import Environment
 from tools.evidence import Counts
-from tools.run import CACHE, LOGS, ROOT, copy_tree, logged
+from tools.run import CACHE, LOGS, POLITE, ROOT, copy_tree, logged
 
 PLACE = CACHE / "sanity"
 # ansible-test makes an environment for each of these, with a pip that it fetches; their packages are in ours
@@ -79,7 +79,7 @@ def sanity(environment: Environment) -> tuple[int, Counts, Path]:
     )
     every = listed.stdout.split()
     chosen = [name for name in every if name not in LEFT_OUT]
-    argv = ["env", f"--chdir={home}", program, "sanity", "--local", "--python", "default", "--color", "no"]
+    argv = [*POLITE, "env", f"--chdir={home}", program, "sanity", "--local", "--python", "default", "--color", "no"]
     furnish(environment, argv, variables)
     code = logged([*argv, *(word for name in chosen for word in ("--test", name))], log, variables)
     reasons = tuple(f"{name}: {LEFT_OUT[name]}" for name in every if name in LEFT_OUT)

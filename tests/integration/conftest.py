@@ -34,6 +34,15 @@ def pytest_runtest_makereport(
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "on(name): which host a test breaks, where its parameters do not tell")
+    config.addinivalue_line("markers", "bracket: for the first host and the last, the oldest system and the newest")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Ask the hosts between the first and the last only what may differ from one system to the next."""
+    between = [item for host in by_host(items)[1:-1] for item in host if item.get_closest_marker("bracket")]
+    if between:
+        config.hook.pytest_deselected(items=between)
+        items[:] = [item for item in items if item not in between]
 
 
 def by_host(items: list[pytest.Item]) -> list[list[pytest.Item]]:

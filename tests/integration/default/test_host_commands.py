@@ -11,6 +11,8 @@ import pytest
 from tests.integration.asking import Json, Site
 from tests.rendering import REPOSITORY
 
+pytestmark = pytest.mark.bracket
+
 LOCK = (REPOSITORY / "files/app/requirements.txt").read_text()
 APP = (REPOSITORY / "files/app/app.py").read_text()
 ARCHIVE = "/tmp/tried.tar.gz"

@@ -10,6 +10,8 @@ import pytest
 
 from tests.integration.asking import Site
 
+pytestmark = pytest.mark.bracket
+
 CONFIG = "/run/outcomes.json"
 READ = "import json, sys; print(json.load(open(sys.argv[1]))['archive_sha256'])"
 

@@ -10,6 +10,8 @@ import pytest
 from tests.integration.asking import Json, Site
 from tests.rendering import REPOSITORY
 
+pytestmark = pytest.mark.bracket
+
 LOCK = (REPOSITORY / "files/app/requirements.txt").read_text()
 ECHO = (REPOSITORY / "molecule/shared/apps/echo/app.py").read_text()
 ARCHIVE = "/tmp/echo.tar.gz"

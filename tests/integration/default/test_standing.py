@@ -11,6 +11,8 @@ import pytest
 
 from tests.integration.asking import Site
 
+pytestmark = pytest.mark.bracket
+
 CONFIG = "/run/standing.json"
 READ = "import json, sys; print(json.load(open(sys.argv[1]))['archive_sha256'])"
 DROP_IN = "/etc/systemd/system/hello@.service.d/by-hand.conf"

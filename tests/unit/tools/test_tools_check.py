@@ -178,7 +178,7 @@ def test_a_host_that_there_is_not_is_refused_with_those_there_are(monkeypatch: p
 
 def test_the_runs_of_a_scenario_are_one_result(monkeypatch: pytest.MonkeyPatch) -> None:
     environment = Environment(".venv", "python3.11", (3, 11))
-    (tls,) = [scenario for scenario in scenarios.find() if scenario.name == "tls"]
+    (four,) = [scenario for scenario in scenarios.find() if scenario.name == "default"]
 
     def one_run(environment: Environment, name: str, keep: bool, chosen: dict[str, str]) -> Result:
         kinds = list(chosen.values())
@@ -187,12 +187,12 @@ def test_the_runs_of_a_scenario_are_one_result(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(check, "scenario_run", one_run)
     kinds = ["debian11", "debian12", "debian13", "ubuntu2204", "testing"]
-    result = check.scenario(environment, tls, False, kinds)
+    result = check.scenario(environment, four, False, kinds)
     assert result.counts == Counts(6, 1) and result.evidence == "why"
     assert result.problem == "testing-testing-testing-testing: 1 failed"
-    assert check.scenario(environment, tls, True, kinds[:4]).problem == ""
-    with pytest.raises(Problem, match="name at most 4 in HOSTS for tls"):
-        check.scenario(environment, tls, True, kinds)
+    assert check.scenario(environment, four, True, kinds[:4]).problem == ""
+    with pytest.raises(Problem, match="name at most 4 in HOSTS for default"):
+        check.scenario(environment, four, True, kinds)
 
 
 @pytest.mark.parametrize(
@@ -221,17 +221,23 @@ def test_a_scenario_without_hosts_is_refused(tmp_path: Path) -> None:
         scenarios.find(tmp_path)
 
 
-def test_scenarios_that_wait_run_two_at_a_time_and_all_others_alone() -> None:
+def test_what_waits_runs_beside_what_does_not_and_all_others_alone() -> None:
     every = check.stages([Environment(".venv", "python3.11", (3, 11))], keep=False)
-    lanes = [[stage.name for stage in together] for together in check.side_by_side(every)]
+    groups = check.side_by_side(every)
+    lanes = [[stage.name for stage in together] for together in groups]
+    assert [check.at_once(together) for together in groups] == [3, 2, 1, 1]
     assert [names for names in lanes if len(names) > 1] == [
-        ["lint", "sanity"],
-        ["unit", "unit-flaskctl"],
-        ["shapes", "faults", "neighbours", "tls", "tutorial"],
+        ["fleet", "lint", "sanity", "unit", "unit-flaskctl", "syntax"],
+        ["shapes", "faults", "neighbours", "tls", "tutorial", "compose", "demo"],
     ]
     assert sorted(name for names in lanes for name in names) == sorted(stage.name for stage in every)
-    named = {scenario.name for scenario in scenarios.find()}
-    assert set(check.SIDE_BY_SIDE) <= named
+    assert {name for lane in check.LANES for name in lane} <= {stage.group for stage in every}
+
+
+def test_beside_a_scenario_that_switches_hosts_off_none_is_started() -> None:
+    every = check.stages([Environment(".venv", "python3.11", (3, 11))], keep=False)
+    (beside,) = [lane for lane in check.LANES if "fleet" in lane]
+    assert not [stage.name for stage in every if stage.group in beside and stage.images and stage.group != "fleet"]
 
 
 def test_the_workflow_runs_every_stage_and_each_once() -> None:
