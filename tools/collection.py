@@ -17,6 +17,8 @@ from tools.run import CACHE, ROOT, Problem, copy_tree, main, short
 
 LOCK_FILE = ROOT / "tools" / "collection-requirements.txt"
 PLACE = CACHE / "collection"
+DOCS_SETTINGS = ROOT / "tools" / "antsibull.cfg"
+DOCS_WORDS = ("--plugin-docs", "--validate-collection-refs=self")
 EXECUTION_ENVIRONMENT = ROOT / "docs" / "awx" / "execution-environment.yml"
 CONTEXT = CACHE / "execution-environment"
 
@@ -40,7 +42,7 @@ def commands(first: Environment) -> list[tuple[str, Environment, list[str]]]:
 
     return [
         program("antsibull-changelog", "lint"),
-        program("antsibull-docs", "lint-collection-docs", "--plugin-docs", "--validate-collection-refs=self", "."),
+        program("antsibull-docs", f"--config-file={DOCS_SETTINGS}", "lint-collection-docs", *DOCS_WORDS, "."),
         # no image is built of it, for there may be no registry: the definition is read, and the context is made
         program("ansible-builder", "create", f"--file={EXECUTION_ENVIRONMENT}", f"--context={CONTEXT}"),
     ]
