@@ -30,12 +30,15 @@ from tools.run import CACHE, DURATIONS, LOGS, POLITE, ROOT, Problem, logged, mai
 JUNIT = CACHE / "junit"
 # What runs at the same time, the longest first, and how many of it at once; all others run alone.
 LANES = {
-    # It waits for its hosts nearly half of its time, and what needs no host takes that. Nothing that starts hosts: it
-    # switches some off, and the engine gives their addresses, which its load balancer still asks, to who comes then.
+    # These two wait for their hosts half of their time, and hold answers to a time: what runs beside them goes behind
+    # (POLITE). Nothing that starts hosts beside `fleet`: it switches some off, and the engine gives their addresses,
+    # which its load balancer still asks, to who comes then.
     ("fleet", "lint", "unit", "syntax"): 3,
-    # These hold nobody to a time. Three at once take no less: two keep both cores of a small machine busy.
-    ("shapes", "faults", "neighbours", "tls", "tutorial", "compose", "demo"): 2,
+    ("release", "tls", "tutorial"): 2,
+    # Three at once take no less: two keep both cores of a small machine busy.
+    ("default", "neighbours", "shapes", "faults", "compose", "demo"): 2,
 }
+TIMED = ("fleet", "release")
 FLASKCTL = "tests/unit/flaskctl"  # once: what it tests needs no Ansible
 DEMO_HOST = "flaskfleet-demo-check"
 
@@ -187,6 +190,7 @@ def scenario_run(environment: Environment, name: str, keep: bool, chosen: Mappin
         **chosen,
     )
     argv = [program(environment, "molecule"), "test", "--scenario-name", name, "--no-command-borders"]
+    argv = argv if name in TIMED else [*POLITE, *argv]
     code = logged([*argv, "--destroy=never"] if keep else argv, log, variables)
     return judged(run, code, read_junit(junit), log)
 

@@ -221,17 +221,19 @@ def test_a_scenario_without_hosts_is_refused(tmp_path: Path) -> None:
         scenarios.find(tmp_path)
 
 
-def test_what_waits_runs_beside_what_does_not_and_all_others_alone() -> None:
+def test_what_waits_runs_beside_what_does_not() -> None:
     every = check.stages([Environment(".venv", "python3.11", (3, 11))], keep=False)
     groups = check.side_by_side(every)
     lanes = [[stage.name for stage in together] for together in groups]
-    assert [check.at_once(together) for together in groups] == [3, 2, 1, 1]
+    assert [check.at_once(together) for together in groups] == [3, 2, 2]
     assert [names for names in lanes if len(names) > 1] == [
         ["fleet", "lint", "sanity", "unit", "unit-flaskctl", "syntax"],
-        ["shapes", "faults", "neighbours", "tls", "tutorial", "compose", "demo"],
+        ["default", "neighbours", "shapes", "faults", "compose", "demo"],
+        ["release", "tls", "tutorial"],
     ]
     assert sorted(name for names in lanes for name in names) == sorted(stage.name for stage in every)
     assert {name for lane in check.LANES for name in lane} <= {stage.group for stage in every}
+    assert [lane[0] for lane in check.LANES if set(lane) & set(check.TIMED)] == list(check.TIMED), "each in its own"
 
 
 def test_beside_a_scenario_that_switches_hosts_off_none_is_started() -> None:
