@@ -7,10 +7,12 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.rendering import PREFIX, REPOSITORY
 
@@ -126,3 +128,17 @@ def test_that_a_schedule_runs_on_each_host_is_told_once(
     said = " ".join((done.stdout + done.stderr).replace("[WARNING]:", "").split())
     assert said.count(f"has a schedule (daily, *:0/5) runs on each of the {hosts} hosts") == count
     assert said.count("has a schedule") == count
+
+
+def test_the_command_of_a_person_reaches_the_release_as_it_was_written() -> None:
+    """Ansible would put what root's environment has in the place of $HOME and $PWD."""
+
+    def commands(tasks: list[Any]) -> Iterator[Any]:
+        for task in tasks:
+            yield from commands([each for part in ("block", "rescue", "always") for each in task.get(part, [])])
+            yield from [task["ansible.builtin.command"]] if "ansible.builtin.command" in task else []
+
+    files = sorted((REPOSITORY / "roles/flask_gunicorn_nginx/tasks").glob("*.yml"))
+    found = [each for path in files for each in commands(yaml.safe_load(path.read_text()) or [])]
+    assert any("migrate_command" in each["cmd"] for each in found)
+    assert {each["expand_argument_vars"] for each in found} == {False}
