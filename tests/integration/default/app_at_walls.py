@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import logging
 import mmap
 import multiprocessing
 import os
@@ -192,6 +193,11 @@ def nice() -> None:
 @at
 def affinity() -> None:
     os.sched_setaffinity(0, os.sched_getaffinity(0))
+
+
+@at
+def a_log() -> None:
+    logging.FileHandler("/var/log/shop/shop.log").close()
 
 
 @at

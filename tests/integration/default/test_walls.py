@@ -53,6 +53,7 @@ WITH_SETTINGS = {
     "redis": "sockets of other services",
     "nice": "priorities and processors",
     "affinity": "priorities and processors",
+    "a_log": "a directory in /var/log",
     "uploads_elsewhere": "writing elsewhere",
     "the_same_user": "users and owners",
     "the_same_owner": "users and owners",
@@ -85,7 +86,8 @@ systemd-run --quiet --unit=walls-redis python3 -c %s
 ip address add 169.254.169.254/32 dev lo
 ip address add 192.0.2.1/32 dev lo
 python3 -c %s"""
-TIDY = f"""systemctl stop walls-redis; groupdel cache; rm -rf /opt/vendor /home/anna /srv/uploads /run/redis /dev/wall0
+TIDY = f"""systemctl stop walls-redis; groupdel cache; rm -rf /opt/vendor /home/anna /srv/uploads /var/log/shop
+rm -rf /run/redis /dev/wall0
 rm -f {ARCHIVE} /usr/local/bin/bits32 /var/lib/hello/script.sh /var/lib/hello/library.so; mv /root/hello.unit {UNIT}
 ip address del 169.254.169.254/32 dev lo; ip address del 192.0.2.1/32 dev lo; systemctl daemon-reload"""
 REDIS = """

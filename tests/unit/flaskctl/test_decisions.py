@@ -155,6 +155,32 @@ def test_frames_of_libraries_around_the_apps_own_are_left_out_and_many_are_cut()
     assert len(lines) == 1 + 15 and lines[0] == "ValueError: x" and lines[5] == "  ..." and lines[-1] == "    call_49()"
 
 
+def test_the_configuration_that_starts_the_app_is_shown_only_where_nothing_of_the_app_is() -> None:
+    home = f"/srv/hello/releases/{A}"
+    configuration, own = frame(f"{home}/gunicorn.conf.py", 1), frame(f"{home}/app/app.py", 3)
+    library = frame(f"{home}/venv/lib/x.py", 2)
+    begin = "Traceback (most recent call last):\n"
+    text = f"{begin}{configuration}{library}{own}{library}ValueError: x\n"
+    assert flaskctl.extract_traceback(text) == f"ValueError: x\n{own}".rstrip()
+    text = f"{begin}{library}{configuration}RuntimeError: health check\n"
+    assert flaskctl.extract_traceback(text) == f"RuntimeError: health check\n{configuration}".rstrip()
+
+
+def test_what_an_exception_was_raised_from_is_told_with_it() -> None:
+    own, library = frame(f"/srv/hello/releases/{A}/app/app.py", 1), frame("/usr/lib/logging/config.py", 2)
+    direct = "\nThe above exception was the direct cause of the following exception:\n\n"
+    begin = "Traceback (most recent call last):\n"
+    missing = "FileNotFoundError: [Errno 2] No such file or directory: '/etc/hello/key.pem'"
+    text = (
+        f"{begin}{library}{missing}\n{direct}{begin}{own}KeyError: 'key'\n{direct}{begin}{own}ValueError: no handler\n"
+    )
+    said = flaskctl.extract_traceback(text * 2).splitlines()
+    assert said[-5:] == ["ValueError: no handler", "from KeyError: 'key'", f"from {missing}", *own.splitlines()]
+    during = text.replace("The above exception was the direct cause of the following", "During handling of the above")
+    assert "from " not in flaskctl.extract_traceback(during)
+    assert "from " not in flaskctl.extract_traceback(f"{begin}{library}{missing}\n\n{begin}{own}ValueError: x\n")
+
+
 GUNICORN = """\
 [2026-11-27 12:22:58 +0000] [{0}] [INFO] Starting gunicorn 23.0.0
 [2026-11-27 12:22:58 +0000] [{0}] [INFO] Listening at: unix:/tmp/tmp27oz8yfx/socket ({0})

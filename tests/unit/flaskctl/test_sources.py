@@ -254,3 +254,24 @@ def test_the_cause_comes_before_what_pip_says(host: FakeHost, tmp_path: Path) ->
     result = call(host, "hello", "stage", str(path), "--config", "-", stdin=config())
     said = "flaskctl: requirements.txt could not be installed: no wheel of gevent 21.12.0 for Python 3.11"
     assert result.err.index(said) < result.err.index("Collecting gevent")
+
+
+def test_who_names_the_release_that_serves_is_told_that_it_is_the_one_before(host: FakeHost, tmp_path: Path) -> None:
+    link = f"{base(host)}/current"
+    files = {
+        "requirements.txt": "flask\n",
+        "wsgi.py": f"config = '{link}/app/pi.cfg'\n",
+        "conf/a.cfg": f"home={link}\n",
+        "other.py": f"'{link}ly/app', '{link}-2/app'\n",
+        "page.html": link,
+    }
+    environment = {"SETTINGS": f"{link}/app/pi.cfg", "OTHER": "/srv/other/current/x", "TOKEN": "secret"}
+    path = archive(tmp_path / "x.tar.gz", files)
+    words = ("hello", "stage", str(path), "--config", "-", "--json")
+    told = call(host, *words, stdin=config(environment=environment)).json["warnings"]
+    assert [text.partition(": ")[0] for text in told if link in text] == [
+        "the environment variable SETTINGS, conf/a.cfg, wsgi.py"
+    ]
+    assert "os.path.dirname(__file__)" in str(told) and "secret" not in str(told)
+    plain = archive(tmp_path / "y.tar.gz", {"requirements.txt": "flask\n", "app.py": "open('pi.cfg')\n"})
+    assert link not in str(call(host, "hello", "stage", str(plain), "--config", "-", "--json", stdin=config()).json)

@@ -151,6 +151,13 @@ SAID = [
     ("nice: cannot set niceness: Operation not permitted", "priorities and processors", "'@resources'"),
     (f"    os.setuid(33)\n{NOT_PERMITTED}", "users and owners", "'@setuid @chown'"),
     ("chown: changing ownership of '/tmp/x': Operation not permitted", "users and owners", "this user"),
+    (
+        "FileNotFoundError: [Errno 2] No such file or directory: '/var/log/shop/shop.log'",
+        "a directory in /var/log",
+        "log to stderr, which is in the journal; or flask_gunicorn_nginx_service_settings: {LogsDirectory: shop}",
+    ),
+    (f"{READ_ONLY}: '/var/log/shop/today/app.log'", "a directory in /var/log", "{LogsDirectory: shop}"),
+    ("open /var/log/shop/shop.log: permission denied", "a directory in /var/log", "{LogsDirectory: shop}"),
     (f"{READ_ONLY}: '/srv/uploads/x.png'", "writing elsewhere", "{ReadWritePaths: /srv/uploads}"),
     (f"{READ_ONLY}: '/var/log/app.log'", "writing elsewhere", "write to /var/lib/hello"),
     ("RuntimeError: can't start new thread", "threads and processes", "{TasksMax: 4096}"),

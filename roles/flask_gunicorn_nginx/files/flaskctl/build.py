@@ -6,7 +6,7 @@ import contextlib
 import os
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from flaskctl.app import App
@@ -27,6 +27,9 @@ from flaskctl.units import lies_on
 from flaskctl.venv import ensure_venv, install_site
 from flaskctl.writable import link_writable
 
+TEXTS = (".py", ".cfg", ".conf", ".ini", ".toml", ".yml", ".yaml", ".json", ".env", ".sh")
+MOST_OF_A_TEXT = 256 * 1024  # characters that are looked at
+
 
 def build(
     app: App, release: str, sha256: str, config: Config, python: str, fill: Callable[[Path], None], damage: list[str]
@@ -44,6 +47,7 @@ def build(
         link_writable(app, work / "app", config)
         compress_static(app, work, config, "app/")
         files, server = inventory(work / "app"), server_of(config.gunicorn_conf)
+        app.warnings += names_of_current(work / "app", files, config, app.releases_dir.with_name("current"))
         source = dependencies_of(work / "app", config.requirements, needs(server))
         key, built = ensure_venv(app, work / "app", source, config, python)
         check_packages(app, app.venvs_dir / key, server)
@@ -81,6 +85,28 @@ def build(
     finally:
         with contextlib.suppress(OSError):
             erase(work)
+
+
+def names_of_current(tree: Path, files: Iterable[str], config: Config, link: Path) -> list[str]:
+    """Return a warning where the source or the environment names the link to the release that serves.
+
+    While a release is tried and proven that is the one before it, whose file it would read; or none.
+    """
+    name_of_it = re.compile(rf"{re.escape(str(link))}(?![\w.-])")
+    named = [
+        f"the environment variable {name}" for name, value in config.environment.items() if name_of_it.search(value)
+    ]
+    for name in sorted(name for name in files if name.endswith(TEXTS)):
+        if not (tree / name).is_symlink():
+            with open(tree / name, encoding="utf-8", errors="replace") as file:
+                named += [name] if name_of_it.search(file.read(MOST_OF_A_TEXT)) else []
+    if not named:
+        return []
+    return [
+        f"{', '.join(named[:3])}{' and others' if len(named) > 3 else ''}: {link} is the release before, or none, while"
+        " this one is tried and proven. Remedy: the app starts in its own code, so that ./FILE is there; in Python"
+        " os.path.join(os.path.dirname(__file__), 'FILE')"
+    ]
 
 
 def compress_static(app: App, work: Path, config: Config, *within: str) -> None:

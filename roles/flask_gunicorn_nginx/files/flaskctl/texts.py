@@ -8,12 +8,14 @@ import time
 from collections.abc import Sequence
 
 MOST = 15  # lines of one traceback
-OWN = re.compile(r"/releases/[^/]+/(app/|site/|gunicorn.conf)")
+# the app's own code; and where none of it is, as in a failed health check, the configuration that calls it
+OWN = (re.compile(r"/releases/[^/]+/(app|site)/"), re.compile(r"/releases/[^/]+/gunicorn\.conf"))
 LOGGED = re.compile(r"\[[^]]+\] \[\d+\] \[([A-Z]+)\] ")  # Gunicorn's beginning of a line: time, process, level
 # what a terminal obeys or cannot show: controls of ASCII and Latin-1, those of writing direction, halves of characters
 CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 # what Gunicorn says of a worker that has said more
 EMPTY = re.compile(r"Worker \(pid:\d+\) (exited|was sent)|Worker exiting|Shutting down: Master|Reason: |HaltServer")
+RAISED_FROM = "The above exception was the direct cause of"
 
 
 def extract_traceback(journal: str, limit: int = 30) -> str:
@@ -23,13 +25,16 @@ def extract_traceback(journal: str, limit: int = 30) -> str:
     """
     lines = [line.rstrip() for line in journal.splitlines()]
     blocks: dict[str, bool] = {}  # whether the app's code is in it, by text: each worker says the same
+    causes: list[str] = []  # of the exceptions that led to the next one, the first in front
     for start in [number for number, line in enumerate(lines) if line.startswith("Traceback (most recent call last)")]:
         end = start + 1
         while end < len(lines) and (lines[end].startswith((" ", "\t")) or not lines[end]):
             end += 1
         cause, own = "".join(lines[end : end + 1]), own_frames(lines[start + 1 : end])
         if not EMPTY.search(cause):
-            blocks["\n".join([cause, *shortened(own or lines[start + 1 : end])])] = bool(own)
+            blocks["\n".join([cause, *causes[::-1], *shortened(own or lines[start + 1 : end])])] = bool(own)
+        # what a library makes of an error names neither file nor address: those are in the one that it was raised from
+        causes = [*causes, f"from {cause}"] if any(RAISED_FROM in line for line in lines[end + 1 : end + 3]) else []
     found = [block for block, own in blocks.items() if own or not any(blocks.values())]
     return "\n".join(found[-2:] if found else telling(lines)[-limit:])
 
@@ -37,7 +42,8 @@ def extract_traceback(journal: str, limit: int = 30) -> str:
 def own_frames(lines: Sequence[str]) -> Sequence[str]:
     """Return the lines of a traceback from the first to the last frame in the app's own code; none without one."""
     frames = [number for number, line in enumerate(lines) if line.startswith('  File "')]
-    own = [number for number in frames if OWN.search(lines[number])]
+    found = ([number for number in frames if kind.search(lines[number])] for kind in OWN)
+    own = next(filter(None, found), [])
     after = next((number for number in frames if number > own[-1]), len(lines)) if own else 0
     return lines[own[0] : after] if own else []
 

@@ -325,6 +325,15 @@ WALLS = (
         "{door}; Nice and CPUAffinity there need none of it",
     ),
     Wall(
+        "a directory in /var/log",
+        about(rf"(?:{NONE}|{DENIED}|{READ_ONLY})", r"/var/log/([^/\s':]+)/[^'\s:]+"),
+        always,
+        "what logs there needs a directory of its own",
+        "none",
+        {"LogsDirectory": "{0}"},
+        "log to stderr, which is in the journal; or {door}",
+    ),
+    Wall(
         "writing elsewhere",
         about(READ_ONLY, r"(/(?!srv/[^/]+/releases|proc/|sys/|dev/)[^'\s:]{0,300})/[^'\s:/]+"),
         made_by("ProtectSystem"),
