@@ -134,7 +134,8 @@ def write_inventory(app: App, place: Path, names: Sequence[str], ca: str | None)
     listed = {"flask_app": {"hosts": {name: {} for name in names}, "vars": reached}}
     (inventory / "hosts.yml").write_text(yaml.safe_dump(listed))
     shutil.copy(VARIABLES / f"{app.name}.yml", group / "flask_gunicorn_nginx.yml")
-    (group / "vault.yml").write_text(yaml.safe_dump({"vault_secret_key": secrets.token_hex(32)}))
+    vault = {name: secrets.token_hex(32) for name in ("vault_secret_key", "vault_pepper")}
+    (group / "vault.yml").write_text(yaml.safe_dump(vault))
     if ca:  # pip on the hosts trusts what this machine trusts
         (group / "machine.yml").write_text(yaml.safe_dump({f"{PREFIX}pip": {"ca_bundle": ca}}))
     # and tell it which release answered
