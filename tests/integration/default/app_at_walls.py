@@ -197,7 +197,7 @@ def affinity() -> None:
 
 @at
 def a_log() -> None:
-    logging.FileHandler("/var/log/shop/shop.log").close()
+    logging.FileHandler("/var/log/hello/hello.log").close()
 
 
 @at

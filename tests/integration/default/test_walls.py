@@ -86,7 +86,7 @@ systemd-run --quiet --unit=walls-redis python3 -c %s
 ip address add 169.254.169.254/32 dev lo
 ip address add 192.0.2.1/32 dev lo
 python3 -c %s"""
-TIDY = f"""systemctl stop walls-redis; groupdel cache; rm -rf /opt/vendor /home/anna /srv/uploads /var/log/shop
+TIDY = f"""systemctl stop walls-redis; groupdel cache; rm -rf /opt/vendor /home/anna /srv/uploads /var/log/hello
 rm -rf /run/redis /dev/wall0
 rm -f {ARCHIVE} /usr/local/bin/bits32 /var/lib/hello/script.sh /var/lib/hello/library.so; mv /root/hello.unit {UNIT}
 ip address del 169.254.169.254/32 dev lo; ip address del 192.0.2.1/32 dev lo; systemctl daemon-reload"""

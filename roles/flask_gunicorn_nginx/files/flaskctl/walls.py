@@ -326,12 +326,13 @@ WALLS = (
     ),
     Wall(
         "a directory in /var/log",
-        about(rf"(?:{NONE}|{DENIED}|{READ_ONLY})", r"/var/log/([^/\s':]+)/[^'\s:]+"),
+        about(rf"(?:{NONE}|{READ_ONLY})", r"(/var/log/[^/\s':]+)/[^'\s:]+"),
         always,
         "what logs there needs a directory of its own",
         "none",
-        {"LogsDirectory": "{0}"},
-        "log to stderr, which is in the journal; or {door}",
+        # of no other name: systemd gives what is there to the app
+        {"LogsDirectory": "{app}"},
+        "log to stderr, which is in the journal; or {door}, and log to /var/log/{app}",
     ),
     Wall(
         "writing elsewhere",
