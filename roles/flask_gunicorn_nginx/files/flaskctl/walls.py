@@ -330,8 +330,7 @@ WALLS = (
         always,
         "what logs there needs a directory of its own",
         "none",
-        # of no other name: systemd gives what is there to the app
-        {"LogsDirectory": "{app}"},
+        {"LogsDirectory": "{app}"},  # of no other name: systemd gives what is there to the app
         "log to stderr, which is in the journal; or {door}, and log to /var/log/{app}",
     ),
     Wall(
