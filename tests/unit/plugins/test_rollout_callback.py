@@ -460,12 +460,17 @@ def test_nothing_is_told_of_a_phase_that_is_over(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(progress, "LONG", 0.05)
     told_of: list[str] = []
     watch = progress.Watch(lambda phase: told_of.append(phase.name))
-    for name in ("one", "two"):
-        watch.over(progress.Phase(name, 0))
-    time.sleep(0.2)
+    watch.over(progress.Phase("one", 0))
+    watch.over(progress.Phase("two", 0))
+    before = list(told_of)
+    assert before in ([], ["one"]), "of one by then, where this thread had to wait for its turn"
+    while len(told_of) == len(before):
+        time.sleep(0.05)
+    watch.over(progress.Phase("three", 0))
     watch.over(None)
-    time.sleep(0.1)
-    assert told_of == ["two"]
+    after = len(told_of)
+    time.sleep(0.2)
+    assert told_of[len(before)] == "two" and len(told_of) == after, told_of
 
 
 WRONG_TYPE = {f"flask_gunicorn_nginx_{name}": value for name, value in (("name", "hello"), ("port", "many"))}
