@@ -16,7 +16,7 @@ import pytest
 import yaml
 from ansible.errors import AnsibleError
 from ansible_collections.flaskfleet.web.plugins.callback import rollout
-from ansible_collections.flaskfleet.web.plugins.plugin_utils import progress, told
+from ansible_collections.flaskfleet.web.plugins.plugin_utils import phases, progress, told
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 TASKS = REPOSITORY / "roles/flask_gunicorn_nginx/tasks"
@@ -241,7 +241,7 @@ def test_a_difference_that_is_the_same_on_all_hosts_is_shown_once(run: Run, tmp_
 
 def test_each_task_file_of_the_role_is_a_phase_or_a_detail_of_one() -> None:
     """A file with a new name is shown as what ran before it: this list is where somebody decides that it should be."""
-    details = {path.stem for path in TASKS.glob("*.yml")} - {*rollout.PHASES, *rollout.ENDS_A_PHASE}
+    details = {path.stem for path in TASKS.glob("*.yml")} - {*phases.PHASES, *phases.ENDS_A_PHASE}
     assert details == {
         "main",
         "rollout",
@@ -255,11 +255,11 @@ def test_each_task_file_of_the_role_is_a_phase_or_a_detail_of_one() -> None:
         "proxy",
         "sandbox",
     }
-    for stem in {*rollout.PHASES, *rollout.ENDS_A_PHASE}:
+    for stem in {*phases.PHASES, *phases.ENDS_A_PHASE}:
         tasks = yaml.safe_load((TASKS / f"{stem}.yml").read_text())
         named = [*tasks, *(task for block in tasks for part in ("block", "rescue") for task in block.get(part, []))]
-        phases = {rollout.phase_of(f"flaskfleet.web.flask_gunicorn_nginx : {task['name']}", "x") for task in named}
-        assert phases <= {"" if stem in rollout.ENDS_A_PHASE else stem, "x"}, stem
+        found = {phases.phase_of(f"flaskfleet.web.flask_gunicorn_nginx : {task['name']}", "x") for task in named}
+        assert found <= {"" if stem in phases.ENDS_A_PHASE else stem, "x"}, stem
 
 
 OTHERS = """
