@@ -155,7 +155,7 @@ def test_frames_of_libraries_around_the_apps_own_are_left_out_and_many_are_cut()
     assert len(lines) == 1 + 15 and lines[0] == "ValueError: x" and lines[5] == "  ..." and lines[-1] == "    call_49()"
 
 
-def test_the_configuration_that_starts_the_app_is_shown_only_where_nothing_of_the_app_is() -> None:
+def test_of_the_configuration_that_starts_the_app_no_frame_is_shown() -> None:
     home = f"/srv/hello/releases/{A}"
     configuration, own = frame(f"{home}/gunicorn.conf.py", 1), frame(f"{home}/app/app.py", 3)
     library = frame(f"{home}/venv/lib/x.py", 2)
@@ -163,7 +163,11 @@ def test_the_configuration_that_starts_the_app_is_shown_only_where_nothing_of_th
     text = f"{begin}{configuration}{library}{own}{library}ValueError: x\n"
     assert flaskctl.extract_traceback(text) == f"ValueError: x\n{own}".rstrip()
     text = f"{begin}{library}{configuration}RuntimeError: health check\n"
-    assert flaskctl.extract_traceback(text) == f"RuntimeError: health check\n{configuration}".rstrip()
+    assert flaskctl.extract_traceback(text) == "RuntimeError: health check", "its words say all"
+    text = f"{begin}{library}{configuration}{library}{configuration}{library}ValueError: x\n"
+    assert flaskctl.extract_traceback(text) == f"ValueError: x\n{library}".rstrip(), "where what it called failed"
+    others = f"{begin}{library}OSError: of another\n{begin}{configuration}RuntimeError: health check\n"
+    assert flaskctl.extract_traceback(others) == "RuntimeError: health check"
 
 
 def test_what_an_exception_was_raised_from_is_told_with_it() -> None:

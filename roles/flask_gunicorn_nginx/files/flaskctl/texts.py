@@ -8,8 +8,7 @@ import time
 from collections.abc import Sequence
 
 MOST = 15  # lines of one traceback
-# the app's own code; and where none of it is, as in a failed health check, the configuration that calls it
-OWN = (re.compile(r"/releases/[^/]+/(app|site)/"), re.compile(r"/releases/[^/]+/gunicorn\.conf"))
+APP, CONFIGURATION = (re.compile(rf"/releases/[^/]+/{name}") for name in ("(app|site)/", r"gunicorn\.conf"))
 LOGGED = re.compile(r"\[[^]]+\] \[\d+\] \[([A-Z]+)\] ")  # Gunicorn's beginning of a line: time, process, level
 # what a terminal obeys or cannot show: controls of ASCII and Latin-1, those of writing direction, halves of characters
 CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -32,20 +31,25 @@ def extract_traceback(journal: str, limit: int = 30) -> str:
             end += 1
         cause, own = "".join(lines[end : end + 1]), own_frames(lines[start + 1 : end])
         if not EMPTY.search(cause):
-            blocks["\n".join([cause, *causes[::-1], *shortened(own or lines[start + 1 : end])])] = bool(own)
+            shown = lines[start + 1 : end] if own is None else own
+            blocks["\n".join([cause, *causes[::-1], *shortened(shown)])] = own is not None
         # what a library makes of an error names neither file nor address: those are in the one that it was raised from
         causes = [*causes, f"from {cause}"] if any(RAISED_FROM in line for line in lines[end + 1 : end + 3]) else []
     found = [block for block, own in blocks.items() if own or not any(blocks.values())]
     return "\n".join(found[-2:] if found else telling(lines)[-limit:])
 
 
-def own_frames(lines: Sequence[str]) -> Sequence[str]:
-    """Return the lines of a traceback from the first to the last frame in the app's own code; none without one."""
+def own_frames(lines: Sequence[str]) -> Sequence[str] | None:
+    """Return the lines of a traceback from the first to the last frame in the app's own code.
+
+    Without one, as in a failed health check, what the configuration called: where it refuses by itself, its words tell
+    all. None where neither is in it.
+    """
     frames = [number for number, line in enumerate(lines) if line.startswith('  File "')]
-    found = ([number for number in frames if kind.search(lines[number])] for kind in OWN)
-    own = next(filter(None, found), [])
-    after = next((number for number in frames if number > own[-1]), len(lines)) if own else 0
-    return lines[own[0] : after] if own else []
+    app, called = ([number for number in frames if kind.search(lines[number])] for kind in (APP, CONFIGURATION))
+    last = (app or called)[-1:]
+    after = next((number for number in frames if last and number > last[0]), len(lines))
+    return lines[app[0] : after] if app else lines[after:] if called else None
 
 
 def shortened(lines: Sequence[str]) -> Sequence[str]:
