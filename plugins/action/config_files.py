@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from ansible_collections.flaskfleet.web.plugins.plugin_utils.stdin_program import ProgramAction
+from ansible_collections.flaskfleet.web.plugins.plugin_utils.stdin_program import WarningAction
 
 ENTRY = {
     "path": {"type": "str", "required": True},
@@ -65,11 +65,11 @@ def folded(diffs: Sequence[Diff]) -> list[Diff]:
     return [{"prepared": "".join(f"{line}\n" for line in lines)}, *rest] if lines else rest
 
 
-class ActionModule(ProgramAction):  # type: ignore[misc]
+class ActionModule(WarningAction):  # type: ignore[misc]
     """Does what every such action does, and keeps the text of new files for -v."""
 
     MODULE = "config_files"
-    USES = ("file_state", "file_entries", "file_record", "file_transaction")
+    USES = ("file_state", "file_entries", "file_record", "nginx_reload", "file_transaction")
     SPEC = {**SET, "overwrite": {"type": "bool", "default": False}, "preview": {"type": "dict", "options": SET}}
 
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:

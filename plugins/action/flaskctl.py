@@ -14,7 +14,7 @@ from ansible.module_utils.common.text.converters import to_bytes
 from ansible_collections.flaskfleet.web.plugins.lookup.holder import taken_over, user
 from ansible_collections.flaskfleet.web.plugins.module_utils.source import mask
 from ansible_collections.flaskfleet.web.plugins.plugin_utils.signing import Unsigned, signature
-from ansible_collections.flaskfleet.web.plugins.plugin_utils.stdin_program import NOT_FOUND, StdinAction
+from ansible_collections.flaskfleet.web.plugins.plugin_utils.stdin_program import NOT_FOUND, StdinAction, answer_in
 from ansible_collections.flaskfleet.web.plugins.plugin_utils.wheel_tags import Unfit
 from ansible_collections.flaskfleet.web.plugins.plugin_utils.wheelhouse import wheels_for
 
@@ -287,11 +287,8 @@ def understood(code: int, out: str, err: str) -> Json:
     An answer that is no JSON is a failure whatever the exit code: a traceback of flaskctl, a usage message, a killed
     process.
     """
-    try:
-        answer = json.loads(out)
-    except ValueError:
-        answer = None
-    if not isinstance(answer, dict):
+    answer = answer_in(out)
+    if answer is None:
         words = "\n".join(text.strip("\n") for text in (err, out) if text.strip())
         return {
             "failed": True,

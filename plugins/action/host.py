@@ -58,6 +58,8 @@ class ActionModule(WarningAction):  # type: ignore[misc]
             "nginx_sandbox",
             "nginx_site",
             "nginx_catch_all",
+            "nginx_ports",
+            "default_site",
         ),
         *("ownership", "port_holders", "tls_pair", "site_answers"),
     )

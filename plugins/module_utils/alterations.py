@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -105,13 +106,24 @@ def release_files(home: str, units: str) -> dict[str, tuple[str, int]]:
         found = {f"{home}/{name}": file for name, file in made.items()}
         release, services = os.path.basename(home), ["", *(f".{name}" for name in config["processes"])]
         for name, texts in config["processes"].items():
-            found.update({f"{units}.{name}@{release}.{kind}": (text, 0o644) for kind, text in texts.items()})
+            own = {kind: own_command(text, home) for kind, text in texts.items()}
+            found.update({f"{units}.{name}@{release}.{kind}": (text, 0o644) for kind, text in own.items()})
         drop_in = credentials_drop_in(home, config["credentials"])
         for service in services if config["credentials"] else []:
             found[f"{units}{service}@{release}.service.d/credentials.conf"] = (drop_in, 0o644)
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
         return {}  # there is none, or flaskctl tells what is wrong with it
     return found
+
+
+def own_command(text: str, home: str) -> str:
+    """Return a unit as flaskctl writes it: a command of the project itself is in the release, not in its virtualenv."""
+
+    def place(found: re.Match[str]) -> str:
+        here = os.path.exists(f"{home}/site/bin/{found[2]}")
+        return f"{found[1]}/site/bin/{found[2]}" if here else found[0]
+
+    return re.sub(r"(?m)(?<=^ExecStart=)(\S*)/venv/bin/(\S+)", place, text)
 
 
 def environment_file(environment: Mapping[str, str]) -> str:

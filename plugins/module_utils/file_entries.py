@@ -76,6 +76,13 @@ def restored(state: State, note: str) -> State:
     return state._replace(content="\n".join(lines).encode("utf-8", "surrogateescape"), mtime=0)
 
 
+def edit_left_out(entry: Entry, target: State) -> str:
+    """Return what was to be edited in a file and stays as it is, for it is a link; nothing where it is so already."""
+    before, after = target.lines(), edited(target, entry["regexp"], entry["replace"]).lines()
+    lines = [f"`{old.strip()}` to `{new.strip()}`" for old, new in zip(before, after) if old != new]
+    return f"{entry['path']} is a link, and what it leads to stays as it is: change {lines[0]}" if lines else ""
+
+
 def moved(path: str, disabled_as: str, restore: bool, look: Callable[[str], State]) -> list[Change]:
     """Return the changes that disable or restore a file. Neither is ours, so neither is lost where both stand."""
     here, there = look(path), look(disabled_as)
@@ -192,9 +199,7 @@ def changes_for(entry: Entry, look: Callable[[str], State], record: Mapping[str,
         elif check and before.kind == "absent":
             changes = []  # an earlier task would have made it; what would be in it, nobody knows
         else:
-            raise ConfigError(
-                f"{path} is to be edited, and it is {before.kind if before.kind == 'absent' else 'a link'}."
-            )
+            raise ConfigError(f"{path} is to be edited, and it is {before.kind}.")
     else:
         changes = [Change(path, look(path), wanted(entry, check))]
     return [change for change in changes if not change.before.same_as(change.after)]

@@ -19,7 +19,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ansible_collections.flaskfleet.web.plugins.module_utils.file_entries import Entry, changes_for
+from ansible_collections.flaskfleet.web.plugins.module_utils.file_entries import Entry, changes_for, edit_left_out
 from ansible_collections.flaskfleet.web.plugins.module_utils.file_record import read_record
 from ansible_collections.flaskfleet.web.plugins.module_utils.file_state import (
     Change,
@@ -31,6 +31,7 @@ from ansible_collections.flaskfleet.web.plugins.module_utils.file_state import (
     same_content,
     write,
 )
+from ansible_collections.flaskfleet.web.plugins.module_utils.nginx_reload import Watch, reloads
 
 STATE_DIRECTORY = "/run/flaskfleet"
 # On the disk: after a power cut a program starts with files that nobody has judged, and what was there must be known.
@@ -170,7 +171,13 @@ class Transaction:
         self.record, self.overwrite = read_record(), overwrite
         self.left = [entry["path"] for entry in files if entry["state"] == "absent" and not self.is_ours(entry)]
         self.theirs = [entry["path"] for entry in files if entry["state"] == "offered" and not self.is_ours(entry)]
-        self.files = [entry for entry in files if entry["path"] not in (*self.left, *self.theirs)]
+        linked = [entry for entry in files if entry["regexp"] is not None and os.path.islink(entry["path"])]
+        # a line in a file of somebody else's, who keeps it elsewhere, in a repository say
+        wanted = [entry for entry in linked if entry["state"] == "present"]
+        told = (edit_left_out(entry, read(os.path.realpath(entry["path"]))) for entry in wanted)
+        self.kept = list(filter(None, told))
+        left = (*self.left, *self.theirs, *(entry["path"] for entry in linked))
+        self.files = [entry for entry in files if entry["path"] not in left]
         self.validate, self.apply = list(validate or []), list(apply or [])
         self.marker = Marker(self.validate, self.apply)
 
@@ -211,6 +218,13 @@ class Transaction:
         said = (text.decode("utf-8", "replace").strip() for text in (done.stdout, done.stderr))
         return done.returncode == 0, "\n".join(text for text in said if text)
 
+    def applied(self) -> tuple[bool, str]:
+        """Run `apply`; return whether it succeeded, and nginx has what it was to take, and what was said."""
+        nginx = Watch() if reloads(self.apply) else None
+        good, output = self.command(self.apply)
+        refusal = nginx.refusal() if good and nginx else ""
+        return good and not refusal, f"nginx does not take them: {refusal}" if refusal else output
+
     def recover(self) -> bool:
         """Undo the files of a run that was cut before it was known whether they are good; return whether apply ran.
 
@@ -222,7 +236,7 @@ class Transaction:
         if errors:
             raise ConfigError("An earlier run was cut, and what it wrote could not be put back:\n" + "\n".join(errors))
         self.marker.save([], [])
-        if not self.apply or not self.command(self.apply)[0]:
+        if not self.apply or not self.applied()[0]:
             return False
         self.marker.remove()
         return True
@@ -252,7 +266,7 @@ class Transaction:
             return False
         undo, directories = self.marker.undo, self.marker.directories
         self.marker.save([], [])
-        good, output = self.command(self.apply)
+        good, output = self.applied()
         if not good:
             self.marker.save(undo, directories)
             self.refuse(f"{shlex.join(self.apply)} failed with the new files in place", output, True, self.apply)
@@ -271,15 +285,14 @@ class Transaction:
             story.append(f"Put back as before: {', '.join(done)}.")
         story += errors
         if again:
-            good, second = self.command(again)
-            if again is self.apply:
-                apply_is_due = not good
+            applies = again is self.apply
+            good, second = self.applied() if applies else self.command(again)
+            apply_is_due = not good if applies else apply_is_due
             if not good:
-                story += [
-                    f"With the files as before {shlex.join(again)} fails too, so this change is not the cause:",
-                    second,
-                ]
-            elif again is self.apply:
+                # a program that does not run may only not have come up yet: that clears nothing of the blame
+                cause = "" if applies else ", so this change is not the cause"
+                story += [f"With the files as before {shlex.join(again)} fails too{cause}:", second]
+            elif applies:
                 story.append(f"{shlex.join(again)} ran again and succeeded with the files as before.")
         if not errors:
             if apply_is_due:

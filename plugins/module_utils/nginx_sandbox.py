@@ -35,6 +35,7 @@ UNITS = "/run/systemd/system"
 STATE = "/run/flaskfleet"
 SAID = re.compile(r"\[(?:emerg|alert|crit)\] (?:\d+#\d+: )?(.+)")  # what nginx says, without its process
 SHOWN = 10
+NOT_STARTED = "systemd does not start a unit in it:"
 LINKS_LOOKED_AT = 2000  # entries of a site's directory
 
 # What a unit says of its processes and not of what they may do; Exec* but ExecPaths, NoExecPaths and ExecSearchPath.
@@ -176,6 +177,11 @@ def reasons(every: Iterable[Need], outside: Seen, inside: Seen) -> list[str]:
 def warning(why: Sequence[str], sandboxed: bool) -> str:
     """Return what a person has to know of a sandbox that is left off."""
     more = f"; and {len(why) - SHOWN} more" if len(why) > SHOWN else ""
+    if why[0].startswith(NOT_STARTED):
+        return (
+            f"nginx is left without its sandbox: {why[0]}. A container of LXD or Incus needs security.nesting=true for"
+            " one; with flask_gunicorn_nginx_harden_nginx: false this is not said again."
+        )
     text = (
         f"nginx is left without its sandbox, because in it {'; '.join(why[:SHOWN])}{more}. Move that (sites to /srv"
         " or /var/www, certificates to /etc/ssl, logs to /var/log/nginx, caches to /var/lib/nginx, sockets to /run), or"
@@ -315,7 +321,7 @@ def trial(dump: str, said: str, asked: Json, cat: str, check: bool) -> list[str]
             return list(before["reasons"])
     inside, why = try_inside(lines, script(paths, user, shutil.which("nginx", path=PATH) if dump else None))
     if inside is None:
-        return [f"systemd does not start it: {why}"]  # maybe only this time, so it is not kept
+        return [f"{NOT_STARTED} {why}"]  # maybe only this time, so it is not kept
     found = reasons(wanted, outside, inside)
     if not check:
         with open(f"{kept}.new", "w", encoding="utf-8") as file:

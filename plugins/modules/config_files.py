@@ -263,7 +263,8 @@ def work(
         "applied": applied,
         "left": transaction.left,
         "warnings": [
-            f"{path} stays: it is not what was put in place here, by the record." for path in transaction.left
+            *(f"{path} stays: it is not what was put in place here, by the record." for path in transaction.left),
+            *transaction.kept,
         ],
         "undo": [entry for change in changes for entry in undo_of(change, edited_paths)],
         "diff": [diff_of(change) for change in changes],

@@ -191,8 +191,8 @@ holders:
 nginx_site:
   description: Where the text of the site goes (C(file)) and where nginx reads it (C(read)), what else has to be there
     for it (C(files)), which other sites have its names (C(clashes)), what nginx says of that (C(said)), the ports of
-    all sites (C(listens)), the server for all other names (C(catch_all)), the group of its workers (C(group)), and what
-    is in its way (C(problems)).
+    all sites (C(listens)), the server for all other names (C(catch_all)), the group of its workers (C(group)), the
+    default site that is to go aside (C(aside)), and what is in its way (C(problems)).
   returned: always
   type: dict
 listening:
@@ -219,6 +219,11 @@ unreadable_schedules:
   returned: always
   type: list
   elements: str
+noexec:
+  description: Where the file system is mounted that releases would be on, if no program may be run there.
+  returned: always
+  type: str
+  sample: /srv
 foreign:
   description: What stands under the app's name and was not made by the role, one thing an entry, as people read it.
   returned: always
@@ -295,6 +300,7 @@ from ansible_collections.flaskfleet.web.plugins.module_utils.nginx_catch_all imp
 from ansible_collections.flaskfleet.web.plugins.module_utils.nginx_sandbox import configuration, judge
 from ansible_collections.flaskfleet.web.plugins.module_utils.ownership import foreign, recorded
 from ansible_collections.flaskfleet.web.plugins.module_utils.port_holders import holders, listening
+from ansible_collections.flaskfleet.web.plugins.module_utils.site_answers import Nginx
 from ansible_collections.flaskfleet.web.plugins.module_utils.site_answers import answers as site_answers
 
 OS_RELEASE = "/etc/os-release"
@@ -325,6 +331,18 @@ def ask(argv: Sequence[str]) -> str:
     except OSError:
         return ""
     return (done.stdout + done.stderr).decode("utf-8", "replace")
+
+
+def noexec(path: str) -> str:
+    """Return where the file system is mounted on which a path is, or would be, if nothing may be run there."""
+    while not os.path.exists(path):
+        path = os.path.dirname(path)
+    path = os.path.realpath(path)
+    if not os.statvfs(path).f_flag & os.ST_NOEXEC:
+        return ""
+    while not os.path.ismount(path):
+        path = os.path.dirname(path)
+    return path
 
 
 def linked(path: str) -> str | None:
@@ -366,10 +384,11 @@ def answer(params: dict[str, Any], check: bool) -> dict[str, Any]:
     units = standing(services, shown)
     built = ask(["nginx", "-V"])
     dump = configuration(built)
-    dropin, warnings = judge(params["nginx_sandbox"], built, dump, cat(shown, NGINX), check)
+    nginx = Nginx(built, dump, cat(shown, NGINX), units.get(NGINX, {}).get("active", False))
+    dropin, warnings = judge(params["nginx_sandbox"], built, dump, nginx.unit, check)
     sockets = listening()
     who = functools.partial(holders, tables=sockets, shown=shown, ask=ask)
-    site, held, said_of_site = site_answers(params, built, dump, units.get(NGINX, {}).get("active", False), who)
+    site, held, said_of_site = site_answers(params, nginx, who, ask)
     warnings += said_of_site
     have = installed(ask(query), bool(versions(built)["nginx"]) and NGINX in loaded(shown))
     app = [params[name] for name in ("app", "claim")]
@@ -393,6 +412,7 @@ def answer(params: dict[str, Any], check: bool) -> dict[str, Any]:
         "unreadable_schedules": [when for when in params["schedules"] if not readable(when)],
         "engine": whole(params["launcher"]) if params["launcher"] else "",
         "current": linked(params["current"]),
+        "noexec": noexec(params["current"]) if params["current"] else "",
         "foreign": foreign(*app, paths, params["directories"], ask) if params["app"] else [],
         "altered": changed,
         "nginx_dropin": dropin,

@@ -9,6 +9,7 @@ goes through standard input, and it needs nothing but the host's Python.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
 from collections.abc import Sequence
@@ -110,13 +111,20 @@ def program_of(module: str, uses: Sequence[str]) -> str:
     return CARRIER.format(texts=texts, program=program) if texts else program
 
 
+def answer_in(said: str) -> Json | None:
+    """Return the one line of JSON that a program wrote: before and after it a login shell may have said something."""
+    for line in reversed(said.splitlines()):
+        if line.startswith("{"):
+            with contextlib.suppress(ValueError):
+                found: Json = json.loads(line)
+                return found
+    return None
+
+
 def understood(module: str, done: Done) -> Json:
     """Return the result that a program wrote; no result is a failure that shows all that was said."""
-    try:
-        answer = json.loads(done.out)
-    except ValueError:
-        answer = None
-    if done.code == 0 and isinstance(answer, dict):
+    answer = answer_in(done.out)
+    if done.code == 0 and answer is not None:
         return answer
     if done.code == NOT_FOUND:
         msg = f"The host has no {PYTHON}. Install it there: apt-get install python3."

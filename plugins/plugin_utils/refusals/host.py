@@ -48,6 +48,11 @@ def host_problems(
         return []
     if contact["foreign"]:
         return [taken(contact["foreign"], host, name)]
+    if contact["noexec"]:
+        return [
+            f"On {host} {contact['noexec']} is mounted noexec, and releases run from /srv/{name}. Let programs run"
+            f" there: take noexec out of its line in /etc/fstab, then `mount -o remount,exec {contact['noexec']}`."
+        ]
     changed = [] if files is None else by_hand(contact["altered"], files, host, name)
     if changed:
         return ["\n".join(changed)]

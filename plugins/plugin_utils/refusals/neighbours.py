@@ -81,8 +81,10 @@ def held_names(clashes: list[Mapping[str, str]], host: str, name: str) -> Iterat
             continue
         told.add(said)
         if not clash["name"]:
-            what = f"On {host} another site answers every name already: {clash['site']}."
-            yield f"{what} There can be one: take default_server from it, or set {PREFIX}default_server: false."
+            yield (
+                f"On {host} another site answers every name already: {clash['site']}. There can be one: take"
+                f" default_server from it, or set {PREFIX}default_server: false and a name of {PREFIX}server_names."
+            )
         elif clash["app"]:
             yield (
                 f"On {host} the name {clash['name']} belongs to the app {clash['app']}: {clash['site']}. A name is one"

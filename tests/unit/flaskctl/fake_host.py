@@ -57,6 +57,9 @@ class FakeHost(Host):
         self.pip_fails = ""
         self.contradictions: list[str] = []  # what pip check finds, this time and the next
         self.accounts: dict[str, Any] = {}
+        self.command_says = ""
+        self.commands: tuple[str, ...] = ()  # of packages, beside Flask's
+        self.joined: dict[str, list[str]] = {}  # groups that somebody was put into, by name
         self.nameless = {os.getuid()}
         self.namespaces = True  # whether this host gives a unit any
         self.builds: list[dict[str, list[str]]] = []  # the settings of each unit in which something was built
@@ -127,8 +130,9 @@ class FakeHost(Host):
             return done(0 if said else 1, said)
         if argv[0] == "ssh-keygen":  # the real one: it reads files alone
             return super().run(argv, **kwargs)
-        if argv[0] == "userdel":
-            return done(0 if self.accounts.pop(argv[1], None) else 6)
+        known: dict[str, dict[str, Any]] = {"userdel": self.accounts, "groupdel": self.joined}
+        if argv[0] in known:
+            return done(0 if known[argv[0]].pop(argv[1], None) else 6)
         if argv[:2] == ["systemd-analyze", "verify"]:
             return self.verify(argv[3:])
         if argv[:2] == ["systemd-analyze", "calendar"]:
@@ -193,11 +197,10 @@ class FakeHost(Host):
 
     def make_venv(self, venv: Path) -> Any:
         (venv / "bin").mkdir()
-        (venv / "bin" / "python").write_text("")
-        (venv / "bin" / "python").chmod(0o755)
         (venv / "pyvenv.cfg").write_text("home = /usr/bin\nversion = 3.11.2\n")
-        (venv / "bin" / "flask").write_text("")
-        (venv / "bin" / "flask").chmod(0o755)
+        for name in ("python", "flask", *self.commands):
+            (venv / "bin" / name).write_text("")
+            (venv / "bin" / name).chmod(0o755)
         packages = venv / "lib" / "python3.11" / "site-packages"
         (packages / "pkg" / "static").mkdir(parents=True)
         for name, version in self.installed.items():
@@ -387,7 +390,10 @@ class FakeHost(Host):
 
     def group(self, name: str) -> int | None:
         """Return the group: an app's is that of its account."""
-        return self.accounts[name].gid if name in self.accounts else super().group(name)
+        return 990 if name in self.joined else self.accounts[name].gid if name in self.accounts else super().group(name)
+
+    def members(self, group: str) -> list[str]:
+        return self.joined.get(group, [])
 
     def mounts_below(self, path: Path) -> list[str]:
         return [point for point in self.mounts if point.startswith(f"{path}/")]
@@ -444,10 +450,10 @@ class FakeHost(Host):
     def listening(self) -> set[str]:
         return self.listens
 
-    def attached(self, argv: Sequence[str]) -> int:
+    def attached(self, argv: Sequence[str]) -> Any:
         strict.check(argv, self.systemd)
         self.became = list(argv)
-        return 7
+        return flaskctl.Done(7, self.command_says)
 
     def become(self, argv: Sequence[str]) -> None:
         strict.check(argv, self.systemd)

@@ -110,6 +110,14 @@ def test_what_nginx_logged_of_the_app_is_listed_and_goes_with_its_data(host: Fak
     assert sorted(path.name for path in logs.iterdir()) == sorted(others)
 
 
+def test_a_group_that_somebody_was_put_into_goes_too_and_who_is_told(host: FakeHost, released: str) -> None:
+    """It stayed, nobody said so, and the next run took it for somebody else's."""
+    host.joined["hello"] = ["anna", "ben"]
+    answer = remove(host, "--purge")
+    assert "anna, ben had been put into the group hello, which is gone" in answer["warnings"]
+    assert host.joined == {}
+
+
 def test_logs_of_a_name_that_is_not_on_record_stay(host: FakeHost) -> None:
     log = host.root / "var/log/nginx/hello.access.log"
     log.parent.mkdir(parents=True)

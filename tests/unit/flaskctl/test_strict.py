@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -111,7 +112,29 @@ def test_a_program_runs_to_its_end_and_one_that_is_missing_is_127() -> None:
     done = host.run(["/bin/sh", "-c", "echo out; echo err >&2; exit 3"])
     assert (done.rc, done.out, done.err) == (3, "out\n", "err\n")
     assert host.run(["no-such-program"]).rc == 127
-    assert host.attached(["/bin/sh", "-c", "exit 4"]) == 4
+    assert host.attached(["/bin/sh", "-c", "exit 4"]).rc == 4
+
+
+ATTACHED = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from flaskctl.host import Host
+done = Host().attached(['/bin/sh', '-c', sys.argv[2]])
+print(done.rc, len(done.out), done.err, file=sys.stderr)
+"""
+
+
+def test_what_an_attached_program_says_is_passed_on_as_it_comes_and_its_end_is_kept() -> None:
+    argv = [sys.executable, "-c", ATTACHED, str(Path(flaskctl.__file__).parents[1])]
+    script = r"printf '\377out'; echo err >&2; yes | head -c 200000; exit 3"
+    done = subprocess.run([*argv, script], capture_output=True, check=True)
+    assert done.stdout.startswith(b"\xffout") and len(done.stdout) == 200004
+    assert done.stderr == b"err\n3 65536 err\n\n"
+    # and one that nobody listens to any more hears of it
+    with subprocess.Popen([*argv, "yes"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert process.stdout and process.stdout.readline() == b"y\n"
+        process.stdout.close()
+        assert process.wait(20) == 0
 
 
 def test_what_is_started_after_giving_way_is_nicer() -> None:

@@ -80,7 +80,14 @@ class Machine:
         return found
 
     def problems(self, files: list[Json] | None) -> str:
-        contact = {"debian": True, "systemd": True, "foreign": [], "unreadable_schedules": [], "listening": []}
+        contact = {
+            "debian": True,
+            "systemd": True,
+            "foreign": [],
+            "noexec": "",
+            "unreadable_schedules": [],
+            "listening": [],
+        }
         services = {"shop.socket": {"active": False}}
         neighbours = {"nginx_site": {}, "holders": [], "released": True}
         known = {**contact, **neighbours, "services": services, "altered": self.altered()}

@@ -480,3 +480,16 @@ def test_another_run_is_waited_for_and_not_for_ever(host: Host, monkeypatch: pyt
     assert answer["failed"] and "another run changes files of this host, for 60 s by now" in answer["msg"]
     assert len(waits) == 2 and host.site.read_text() == OLD
     assert host.run()["changed"]
+
+
+def test_a_line_of_a_file_that_is_a_link_is_left_and_told(host: Host) -> None:
+    """Somebody keeps it in a repository: the run goes on, as where a line was changed by whom the file belongs to."""
+    target = host.etc.parent / "repository.conf"
+    host.main.rename(target)
+    host.main.symlink_to(target)
+    held = target.read_text()
+    answer = host.run()
+    assert answer["changed"] and target.read_text() == held and host.main.is_symlink()
+    assert [words for words in answer["warnings"] if "is a link" in words and "8192" in words]
+    target.write_text(held.replace("768", "8192"))
+    assert not [words for words in host.run()["warnings"] if "is a link" in words], "it is as it was to be"

@@ -179,6 +179,7 @@ SITE: dict[str, Any] = {
         "alone": "/etc/nginx/conf.d/a.conf",
     },
 }
+DEBIAN_NGINX = "# configuration file /etc/nginx/nginx.conf:\nhttp { include /etc/nginx/sites-enabled/*; }\n"
 CONFIGURATION = "# configuration file /etc/nginx/nginx.conf:\nhttp { server { listen 8081; } }"
 
 
@@ -200,9 +201,8 @@ def test_asked_is_who_has_each_port_that_nginx_is_going_to_need(
         seen.append(set(ports))
         return []
 
-    params = {"nginx_site": {**SITE, "ports": [8080], "default": default}, "port": 5000}
-    dump = Done(0, CONFIGURATION if built else "", "")
-    site, _held = site_answers.site_and_ports(params, built, dump, runs, holders)
+    nginx = site_answers.Nginx(built, Done(0, CONFIGURATION if built else "", ""), "", runs)
+    site, _held = site_answers.site_and_ports({**SITE, "ports": [8080], "default": default}, 5000, nginx, holders)
     assert seen == [asked]
     assert site["read"] == "/etc/nginx/sites-enabled/a.conf"
 
@@ -257,3 +257,37 @@ def test_the_filters_of_the_role_are_imported_before_ansible_forks() -> None:
     assert used - given == {"status_page"}, "which makes one page for the whole fleet"
     idle = [module.__name__ for module in modules if not used & set(module.FilterModule().filters())]
     assert idle == []
+
+
+def test_where_no_program_may_run_is_told_by_its_mount(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert host.noexec(f"{tmp_path}/srv/a/current") == ""
+
+    class Shut:
+        f_flag = host.os.ST_NOEXEC
+
+    monkeypatch.setattr(host.os, "statvfs", lambda path: Shut)
+    monkeypatch.setattr(host.os.path, "ismount", lambda path: path in (str(tmp_path), "/"))
+    assert host.noexec(f"{tmp_path}/srv/a/current") == str(tmp_path)
+
+
+def test_a_default_site_of_somebody_does_not_go_aside(tools: Tools, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many write their site into the distribution's file: by its name it was set aside, and nothing was said."""
+    theirs = "/etc/nginx/sites-enabled/default"
+    nginx = (
+        DEBIAN_NGINX
+        + f"# configuration file {theirs}:\nserver {{ listen 80 default_server; server_name shop.test; }}\n"
+    )
+    monkeypatch.setattr(host, "configuration", lambda built: Done(0, nginx, ""))
+    asked = {**SITE, "ports": [80], "default": True, "default_site": theirs}
+    for own, aside in ((True, theirs), (False, "")):
+        monkeypatch.setattr(site_answers, "is_own", lambda path, ask, own=own: own)
+        site = tools.ask(nginx_site=asked)["nginx_site"]
+        assert site["aside"] == aside and bool(site["clashes"]) is not own
+
+
+def test_an_nginx_that_reads_other_files_is_a_problem(tools: Tools, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        host, "cat", lambda shown, name: "[Service]\nExecStart=/usr/sbin/nginx -c /opt/web/nginx.conf\n"
+    )
+    (said,) = tools.ask(nginx_site={**SITE, "ports": [80], "default": False})["nginx_site"]["problems"]
+    assert "/opt/web/nginx.conf" in said

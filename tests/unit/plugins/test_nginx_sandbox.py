@@ -299,7 +299,8 @@ def test_what_systemd_does_not_start_is_not_armed_and_is_tried_again(machine: Ho
     machine.dump, machine.refused = "root /etc;", "Failed to set up mount namespacing"
     for _time in range(2):
         dropin, said = machine.judge()
-        assert dropin == "" and "systemd does not start it: Failed to set up mount namespacing" in said
+        assert dropin == "" and "not start a unit in it: Failed to set up mount namespacing" in said
+        assert "security.nesting=true" in said and "Move that" not in said
     assert machine.trials == 2
 
 

@@ -699,6 +699,7 @@ SERVES = {
     "holders": [],
     "nginx_site": {"ports": [80, 443], "problems": [], "clashes": []},
     "foreign": [],
+    "noexec": "",
     "unreadable_schedules": [],
 }
 
@@ -728,6 +729,7 @@ SERVES = {
         ),
         # nothing was released: nothing shares the socket
         ({**SERVES, "released": False}, 5001, ()),
+        ({**SERVES, "noexec": "/srv"}, 5000, ("On web1 /srv is mounted noexec", "mount -o remount,exec /srv")),
         ({**SERVES, "unreadable_schedules": ["every night"]}, 5000, ("'every night'", "systemd.time(7)")),
         # to be removed: where it listens and what is in the way is all the same
         ({**SERVES, "foreign": ["/srv/hello"], "unreadable_schedules": ["every night"]}, None, ()),

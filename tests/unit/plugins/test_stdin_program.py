@@ -87,3 +87,16 @@ def test_a_host_without_python_is_told_what_to_install(here: Here, monkeypatch: 
     monkeypatch.setattr(stdin_program, "PYTHON", "/nowhere/python3")
     answer = here(host, {}).run()
     assert answer["failed"] and "apt-get install python3" in answer["msg"]
+
+
+@pytest.mark.parametrize("said", ["welcome to this host\n{}\n", "{}\nlogout\n", '["a"]\n{{x\n{}', "{}"])
+def test_what_a_login_shell_says_beside_the_answer_is_passed_over(said: str) -> None:
+    """Ansible's own modules get along with an `echo` in ~/.bashrc, and so did every task but ours."""
+    done = stdin_program.Done(0, said.format('{"changed": false}'), "")
+    assert stdin_program.understood("host", done) == {"changed": False}
+
+
+@pytest.mark.parametrize("said", ["", "welcome", "[1]", "{x"])
+def test_without_an_answer_all_is_shown(said: str) -> None:
+    answer = stdin_program.understood("host", stdin_program.Done(0, said, ""))
+    assert answer["failed"] and said in answer["msg"]

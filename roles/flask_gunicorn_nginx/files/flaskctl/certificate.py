@@ -227,7 +227,7 @@ def reload(app: App, settings: Json, digest: str) -> str:
     """Have nginx read its files anew; return why it does not, or still shows another certificate."""
     if not nginx_runs(app):
         return ""
-    tested = app.host.run(["nginx", "-t"], env={**app.host.environment(), "PATH": PATH})
+    tested = app.host.run(["nginx", "-t"])
     if tested.rc:
         return tested.err.strip()
     done = app.host.systemctl("reload", "nginx.service")

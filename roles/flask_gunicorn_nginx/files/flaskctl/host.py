@@ -1,4 +1,4 @@
-"""This machine: the only room that touches processes, the clock, the environment and the kernel."""
+"""This machine: with `programs` the only room that touches processes, the clock, the environment and the kernel."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import pwd
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -25,6 +24,7 @@ from flaskctl.errors import Refused
 from flaskctl.files import read_text
 from flaskctl.layout import FAULT_INJECTION
 from flaskctl.outbound import nameservers
+from flaskctl.programs import Done, run_attached, run_program
 from flaskctl.standing import listeners
 
 if TYPE_CHECKING:
@@ -44,12 +44,6 @@ NOBODY = 2**32 - 1  # the loginuid of what no person has started
 def stopped(shown: Mapping[str, str]) -> bool:
     """Return whether a unit has stopped, from its properties; one that is on its way up or down has not."""
     return shown.get("ActiveState") in STOPPED
-
-
-class Done(NamedTuple):
-    rc: int
-    out: str = ""
-    err: str = ""
 
 
 class Answer(NamedTuple):
@@ -87,15 +81,11 @@ class Host:
 
     def run(self, argv: Sequence[str], **kwargs: Any) -> Done:
         """Run a program to its end, its output is text. One that is not there is rc 127."""
-        try:
-            done = subprocess.run(argv, capture_output=True, text=True, errors="replace", check=False, **kwargs)
-        except FileNotFoundError:
-            return Done(127, "", f"{argv[0]} is not installed")
-        return Done(done.returncode, done.stdout, done.stderr)
+        return run_program(argv, **kwargs)
 
-    def attached(self, argv: Sequence[str]) -> int:
-        """Run a program on our own input and output."""
-        return subprocess.run(argv, check=False).returncode
+    def attached(self, argv: Sequence[str]) -> Done:
+        """Run a program on our own input and output; return the end of what it said too, where no person reads it."""
+        return run_attached(argv)
 
     def become(self, argv: Sequence[str]) -> None:
         os.execvp(argv[0], list(argv))
@@ -145,6 +135,13 @@ class Host:
             return grp.getgrnam(name).gr_gid
         except KeyError:
             return None
+
+    def members(self, group: str) -> list[str]:
+        """Return who was put into a group, beside those whose own it is."""
+        try:
+            return sorted(grp.getgrnam(group).gr_mem)
+        except KeyError:
+            return []
 
     def run_as(self, account: Account, argv: Sequence[str]) -> Done:
         """Run a program as a user of this host, with no right that is not the user's."""

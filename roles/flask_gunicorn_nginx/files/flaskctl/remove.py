@@ -16,7 +16,7 @@ from flaskctl.engines import forget_engines
 from flaskctl.errors import Refused
 from flaskctl.files import erase, fingerprint, read_json, read_text
 from flaskctl.firewall import UFW_RULES, ufw_opened
-from flaskctl.layout import ENGINES, PATH, SOCKETS
+from flaskctl.layout import ENGINES, SOCKETS
 from flaskctl.lock import locked
 from flaskctl.record import on_record, recorded, recorded_name
 
@@ -47,8 +47,7 @@ def remove(app: App, purge: bool) -> Json:
 def close_firewall(app: App) -> list[str]:
     """Take away the rules of ufw that were made for apps, the last of which is gone; say which."""
     opened = ufw_opened(read_text(app.at(UFW_RULES[False])) or "")
-    env = {**app.host.environment(), "PATH": PATH}
-    done = {port: app.host.run(["ufw", "delete", "allow", f"{port}/tcp"], env=env).rc for port in opened}
+    done = {port: app.host.run(["ufw", "delete", "allow", f"{port}/tcp"]).rc for port in opened}
     return [f"ufw allow {port}/tcp" for port, rc in done.items() if not rc]
 
 
@@ -136,9 +135,17 @@ def stop_all(app: App, units: list[str]) -> None:
 
 
 def remove_account(app: App) -> None:
+    """Remove the user, and its group also where somebody was put into that, who is named."""
+    user, members = app.host.account(app.name), app.host.members(app.name)
     done = app.host.run(["userdel", app.name])
     if app.host.account(app.name):
         raise Refused(f"the user {app.name} cannot be removed", done.err.strip(), "then run this again")
+    if user and app.host.group(app.name) == user.gid:
+        done = app.host.run(["groupdel", app.name])
+    if app.host.group(app.name) is not None:
+        app.warnings.append(f"the group {app.name} stays: {done.err.strip()}")
+    elif members:
+        app.warnings.append(f"{', '.join(members)} had been put into the group {app.name}, which is gone")
 
 
 def forget(app: App, gone: Iterable[Path], account: bool) -> None:

@@ -22,7 +22,6 @@ from flaskctl.firewall import (
     ufw_is_on,
 )
 from flaskctl.host import Answer
-from flaskctl.layout import PATH
 from flaskctl.nginx_config import Server, chosen, directives, servers
 
 VERIFY_SECONDS = 10.0  # how long nginx may take to answer with the release that was activated
@@ -151,8 +150,7 @@ def judged(app: App, address: Json, place: str, answer: Answer, release: str) ->
 
 def sites(app: App) -> list[Server]:
     """Return the sites of this host's nginx; none for one who may not read all of them."""
-    environment = {**app.host.environment(), "PATH": PATH}  # su leaves one without sbin
-    return servers(directives(app.host.run(["nginx", "-T"], env=environment).out))
+    return servers(directives(app.host.run(["nginx", "-T"]).out))
 
 
 def is_page(app: App, answer: Answer) -> bool:
@@ -196,9 +194,7 @@ def closed_ports(app: App, settings: Json) -> list[str]:
         return [text for port in by_ufw for text in told(port, "", True, root)]
     rules: Json = {}
     with contextlib.suppress(ValueError):
-        rules = json.loads(
-            app.host.run(["nft", "-j", "list", "ruleset"], env={**app.host.environment(), "PATH": PATH}).out
-        )
+        rules = json.loads(app.host.run(["nft", "-j", "list", "ruleset"]).out)
     closes = {port: nft_closes(rules.get("nftables", []), port) for port in ports(settings)}
     return [text for port, chain in closes.items() for text in told(port, chain, False, root)]
 
@@ -215,8 +211,6 @@ def to_be_opened(app: App, settings: Json) -> list[int]:
 def open_firewall(app: App, settings: Json) -> None:
     """Have ufw let everybody in where users come to, where somebody has said that it may."""
     for port in to_be_opened(app, settings):
-        done = app.host.run(
-            ["ufw", "allow", f"{port}/tcp", "comment", COMMENT], env={**app.host.environment(), "PATH": PATH}
-        )
+        done = app.host.run(["ufw", "allow", f"{port}/tcp", "comment", COMMENT])
         if not done.rc:
             app.repairs.append(f"ufw lets in at port {port}")
