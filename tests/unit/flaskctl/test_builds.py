@@ -154,7 +154,12 @@ def test_a_host_without_namespaces_builds_as_nobody_and_says_so(host: FakeHost, 
     path = archive(tmp_path / "x.tar.gz", {"app.py": "", "requirements.txt": "flask==3\n"})
     result = call(host, "hello", "stage", str(path), "--config", "-", "--json", stdin=config())
     assert result.rc == 0 and "runs as the user nobody" in " ".join(result.json["warnings"]), result
+    assert "no namespaces to builds (226/NAMESPACE)" in " ".join(result.json["warnings"])
     assert [settings.get("User") for settings in host.builds[2:]] == [["nobody"]] * (len(host.builds) - 2)
+    # LXD gives mounts, and no user: all but these is read-only then
+    venvs, key = base(host) / "venvs", result.json["venv"]["key"]
+    written = [str(venvs / key), str(venvs / f".{key}.build/scratch")]
+    assert all(settings["ReadWritePaths"] == written for settings in host.builds[2:])
     assert [path.name for path in (base(host) / "venvs").iterdir()] == [result.json["venv"]["key"]]
 
 
@@ -298,3 +303,20 @@ def test_an_index_that_does_not_answer_is_no_lack_of_a_wheel() -> None:
     assert flaskctl.needs_build(words) and not flaskctl.needs_build(GAVE_UP)
     assert "the index has no such version" in flaskctl.pip_story(words, "3.11")[1]
     assert flaskctl.pip_story(GAVE_UP, "3.11")[1] == "is the index reachable?"
+
+
+def test_a_package_that_git_cannot_fetch_is_no_build_that_failed() -> None:
+    said = (
+        "  fatal: unable to access 'https://git.test/a/b/': Could not resolve host: git.test\n"
+        "  error: subprocess-exited-with-error\n"
+        "  × git clone --filter=blob:none --quiet https://git.test/a/b /tmp/x did not run successfully.\n"
+    )
+    cause, remedy = flaskctl.pip_story(said, "3.11")
+    assert cause == "a package is to come from git, and could not be fetched" and "can this host reach" in remedy
+    _cause, remedy = flaskctl.pip_story(said + "git@git.test: Permission denied (publickey).\n", "3.11")
+    assert "a build may not read that repository" in remedy
+
+
+def test_a_package_that_is_in_another_index_is_told_how_that_is_named() -> None:
+    said = "ERROR: Could not find a version that satisfies the requirement acme==1.0 (from versions: none)\n"
+    assert "flask_gunicorn_nginx_pip: {index_url: URL}" in flaskctl.pip_story(said, "3.11")[1]

@@ -717,9 +717,55 @@ def test_run_finds_the_command_in_the_virtualenv_and_gives_its_exit_code(host: F
     assert host.became[-4:] == [f"/srv/hello/releases/{one}/venv/bin/flask", "db", "--json", "upgrade"]
     call(host, "hello", "run", "--release", two, "--", "bin/task")
     assert host.became[-1] == f"/srv/hello/releases/{two}/app/bin/task"
+    own = base(host) / f"releases/{one}/site/bin/shop-init"
+    own.parent.mkdir(parents=True)
+    own.touch(mode=0o755)
+    call(host, "hello", "run", "--", "shop-init")
+    assert host.became[-1] == f"/srv/hello/releases/{one}/site/bin/shop-init"
     result = call(host, "hello", "run", "--", "nosuch")
     assert result.rc == 1 and f"no command nosuch in release {one}" in result.err
     assert call(host, "hello", "run").rc == 2
+
+
+def test_a_command_that_meets_a_wall_is_told_what_opens_it(host: FakeHost, stage: Stage) -> None:
+    """A migration is one: it ended with a traceback of sqlite, and nothing else."""
+    one = stage("v1")
+    call(host, "hello", "activate", one)
+    host.command_says = "sqlite3.OperationalError: unable to open database file\n"
+    result = call(host, "hello", "run", "--", "flask", "init")
+    assert result.rc == 7 and "a database file: SQLite cannot write" in result.err
+    assert "sqlite:////var/lib/hello/app.db" in result.err
+    host.command_says = "Error: no such table\n"
+    assert "warning" not in call(host, "hello", "run", "--", "flask", "init").err
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("/srv/hello/releases/%i/venv/bin/nosuch -v", "run nosuch: the release has no such command"),
+        ("/srv/hello/releases/%i/app/task.sh", "run task.sh: the release has no such command"),
+        ("/opt/none/tool", "run tool: this host has no such program"),
+        ("/srv/hello/releases/%i/venv/bin/flask x", ""),
+        ("/srv/hello/releases/%i/app/app.py", ""),
+    ],
+)
+def test_a_process_without_its_program_is_refused_when_it_is_staged(
+    host: FakeHost, tmp_path: Path, command: str, words: str
+) -> None:
+    """One with a schedule was released, and would have been missed when its time came."""
+    path = archive(tmp_path / "x.tar.gz", {"app.py": "", "requirements.txt": "flask==3\n"})
+    units = {"service": f"[Service]\nExecStart={command}\n", "timer": "[Timer]\nOnCalendar=daily\n"}
+    given = config(processes={"tick": units})
+    result = call(host, "hello", "stage", str(path), "--config", "-", stdin=given)
+    assert words in result.err and result.rc == (1 if words else 0), result
+
+
+def test_what_an_app_caught_is_told_when_it_serves(host: FakeHost, stage: Stage) -> None:
+    """Its sessions were not kept, its health path answered 200, and the run said nothing."""
+    one = stage("v1")
+    host.said = "1764368000.1 web1 python[1]: OSError: [Errno 30] Read-only file system: 'flask_session'\n"
+    warnings = call(host, "hello", "activate", one, "--json").json["warnings"]
+    assert [words for words in warnings if "flask_gunicorn_nginx_writable: [flask_session]" in words], warnings
 
 
 def test_start_needs_no_lock_and_starts_all_of_the_current_release(host: FakeHost, stage: Stage) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import os
 from pathlib import Path
 
 import pytest
@@ -172,6 +173,29 @@ def test_a_static_directory_that_is_not_there_is_refused_where_somebody_set_it(
     assert (result.rc, "there is no directory statics" in result.err) == (rc, asked)
     assert bool([*(base(host) / "releases").iterdir()]) is not asked
     assert "warning" not in result.err
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_where_the_static_files_are_is_told(host: FakeHost, tmp_path: Path, asked: bool) -> None:
+    """nginx would answer 404 for all of them, and the app serves them itself."""
+    files = {"app.py": "x", "requirements.txt": "flask --hash=sha256:0\n", "src/shop/static/a.css": ""}
+    path = archive(tmp_path / "x.tar.gz", {**files, "src/shop/admin/views/static/b.css": ""})
+    result = call(host, "hello", "stage", str(path), "--config", "-", stdin=config(static_dir="s", static_asked=asked))
+    words = "(there are shop/static, shop/admin/views/static)" if asked else "_static: {dir: shop/static}"
+    assert words in result.err and result.rc == asked
+
+
+def test_a_directory_of_an_installed_project_that_is_written_to_is_a_link_too(host: FakeHost, tmp_path: Path) -> None:
+    """Flask's instance folder is beside the package, which is in `site`."""
+    host.accounts["hello"] = flaskctl.Account(999, 999, "/nonexistent", "/usr/sbin/nologin")
+    path = archive(tmp_path / "x.tar.gz", {"pyproject.toml": PROJECT, "src/hellopkg/__init__.py": ""})
+    given = config(writable=["instance", "src/hellopkg/uploads", "elsewhere/deep"])
+    result = call(host, "hello", "stage", str(path), "--config", "-", "--json", stdin=given)
+    assert result.rc == 0, result
+    site = base(host) / "releases" / result.json["id"] / "site"
+    assert os.readlink(site / "instance") == "/var/lib/hello/instance"
+    assert os.readlink(site / "hellopkg/uploads") == "/var/lib/hello/src/hellopkg/uploads"
+    assert not os.path.lexists(site / "elsewhere")
 
 
 # what was said on Debian 13 and 11, shortened

@@ -158,7 +158,34 @@ SAID = [
     ),
     (f"{READ_ONLY}: '/var/log/nginx/today/app.log'", "a directory in /var/log", "{LogsDirectory: hello}"),
     (f"{READ_ONLY}: '/srv/uploads/x.png'", "writing elsewhere", "{ReadWritePaths: /srv/uploads}"),
-    (f"{READ_ONLY}: '/var/log/app.log'", "writing elsewhere", "write to /var/lib/hello"),
+    (f"{READ_ONLY}: '/var/log/app.log'", "a directory in /var/log", "{LogsDirectory: hello}"),
+    (f"{READ_ONLY}: '/var/log/hello'", "a directory in /var/log", "{LogsDirectory: hello}"),
+    (f"{READ_ONLY}: '/etc/hello.conf'", "the host's own directories", "write to /var/lib/hello"),
+    (f"{READ_ONLY}: '/usr/local/share/x/y'", "the host's own directories", "write to /var/lib/hello"),
+    # a directory that many share is none to open
+    (f"{READ_ONLY}: '/data'", "writing elsewhere", "{ReadWritePaths: /data}"),
+    (f"{READ_ONLY}: '/opt/reports'", "writing elsewhere", "{ReadWritePaths: /opt/reports}"),
+    (f"{READ_ONLY}: '/var/lib/other'", "writing elsewhere", "{ReadWritePaths: /var/lib/other}"),
+    (f"{READ_ONLY}: '/var/spool/out/1.txt'", "writing elsewhere", "{ReadWritePaths: /var/spool/out}"),
+    # the app starts in its own code
+    (f"{READ_ONLY}: 'uploads'", "write beside the code", "flask_gunicorn_nginx_writable: [uploads]"),
+    (f"{READ_ONLY}: './uploads/2026/a.png'", "write beside the code", "flask_gunicorn_nginx_writable: [uploads/2026]"),
+    (f"{READ_ONLY}: 'data.txt'", "a file beside the code", "/var/lib/hello/data.txt"),
+    (f"{READ_ONLY}: '{APP[:-4]}/site/instance'", "write beside the code", "flask_gunicorn_nginx_writable: [instance]"),
+    ("OSError: cannot load library 'libgobject-2.0-0': no such file", "what the host has not", "libgobject-2.0-0 into"),
+    (
+        "ImportError: libmagic.so.1: cannot open shared object file: No such file or directory",
+        "what the host has not",
+        "libmagic.so.1 into flask_gunicorn_nginx_packages",
+    ),
+    (
+        '  File "/usr/lib/python3.11/subprocess.py", line 1955, in _execute_child\n'
+        "    raise child_exception_type(errno_num, err_msg, err_filename)\n"
+        f"{NONE}: 'git'",
+        "what the host has not",
+        "the package that has git into",
+    ),
+    ("Error: spawn wkhtmltopdf ENOENT", "what the host has not", "wkhtmltopdf"),
     ("RuntimeError: can't start new thread", "threads and processes", "{TasksMax: 4096}"),
     (
         "    self.pid = _fork_exec(\nBlockingIOError: [Errno 11] Resource temporarily unavailable",

@@ -27,7 +27,7 @@ TEMPLATES = sorted(path.name.removesuffix(".j2") for path in (ROLE / "templates"
 PROCESSES = "__flask_gunicorn_nginx_release.processes.values()"
 INSIDE = {
     **dict.fromkeys(
-        ("app.cache.conf", "app.challenges.conf", "app.headers.conf", "app.maps.conf"),
+        ("app.cache.conf", "app.challenges.conf", "app.headers.conf", "app.maps.conf", "app.proxy.conf"),
         "lookup('flaskfleet.web.template', 'app.nginx.conf.j2')",
     ),
     "release.conf": "__flask_gunicorn_nginx_release.service",

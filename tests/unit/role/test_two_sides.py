@@ -222,6 +222,7 @@ def host(tmp_path: Path) -> FakeHost:
     (host.root / "run").mkdir()
     host.set_unit("hello.socket", ActiveState="active", UnitFileState="enabled")
     host.set_unit("hello.service", ActiveState="inactive", UnitFileState="enabled")
+    host.commands = ("x", "y")
     return host
 
 
@@ -367,3 +368,15 @@ def test_what_the_role_and_flaskctl_put_on_a_host_goes_when_the_app_goes(
 def test_the_action_knows_how_flaskctl_says_that_an_app_is_not_there(tmp_path: Path) -> None:
     said = call(FakeHost(tmp_path / "host"), "--json", "--dry-run", "nosuch", "stage", "--config", "-", stdin="{}\n")
     assert said.rc and said.json["msg"].startswith(action.unknown("nosuch")), said
+
+
+def test_a_command_of_the_project_itself_is_where_the_host_expects_it(tmp_path: Path) -> None:
+    """pip puts it beside the project, in the release; what its packages bring is in the virtualenv."""
+    for name in ("venv/bin/celery", "site/bin/shop-init"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).touch()
+    for command, there in (("celery -A x", "venv"), ("shop-init --now", "site"), ("none", "venv")):
+        text = f"[Service]\nExecStart=/srv/shop/releases/%i/venv/bin/{command}\n"
+        config = flaskctl.Config(processes={"a": {"service": text}})
+        wrote = flaskctl.own_commands(config, tmp_path)["a"]["service"]
+        assert wrote == alterations.own_command(text, str(tmp_path)) == text.replace("/venv/", f"/{there}/")

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from flaskctl.app import App
 from flaskctl.compress import END, compress
-from flaskctl.damage import mount_points_of, sound_copy, unit_files
+from flaskctl.damage import mount_points_of, own_commands, sound_copy, unit_files
 from flaskctl.errors import Refused
 from flaskctl.files import differs, erase, inventory, mirror, read_text, sync_directory, write, write_json
-from flaskctl.layout import SBOM
+from flaskctl.layout import SBOM, release_path
 from flaskctl.packages import installed_in, oldest_gevent
 from flaskctl.permissions import close_release
 from flaskctl.release import Config, release_files, static_target
@@ -25,7 +25,7 @@ from flaskctl.standing import complaints, directive
 from flaskctl.texts import utc
 from flaskctl.units import lies_on
 from flaskctl.venv import ensure_venv, install_site
-from flaskctl.writable import link_writable
+from flaskctl.writable import link_writable, link_writable_of_package
 
 TEXTS = (".py", ".cfg", ".conf", ".ini", ".toml", ".yml", ".yaml", ".json", ".env", ".sh")
 MOST_OF_A_TEXT = 256 * 1024  # characters that are looked at
@@ -56,8 +56,9 @@ def build(
         os.symlink(f"../../venvs/{key}", work / "venv")
         if source.project:
             install_site(app, work, key, config, source, sound_copy(app, sha256, config))
+            link_writable_of_package(app, work / "site", config)
         compress_static(app, work, config, "site/", "venv/")
-        write_configuration(work, config)
+        write_configuration(app, work, config)
         app.host.checkpoint("manifest")
         noted = {name: config.notes.get(name, "") for name in ("by", "from", "revision")}
         noted["by"] = noted["by"] or app.by
@@ -67,7 +68,8 @@ def build(
         write_json(work / SBOM, document(app, work, {**known, **made}, config))
         write_json(work / "manifest.json", {**known, **made})
         app.host.checkpoint("units")
-        write_units(app, release, config)
+        check_commands(app, release, config, work)
+        write_units(app, release, config, work)
         check_units(app, release, config)
         app.audit("repair" if old else "stage", release, **noted, **({"what": damage} if old else {}))
         close_release(app, work)
@@ -130,7 +132,7 @@ def check_packages(app: App, venv: Path, server: Server) -> None:
     app.warnings += cautions(server, packages)
 
 
-def write_configuration(work: Path, config: Config) -> None:
+def write_configuration(app: App, work: Path, config: Config) -> None:
     """Write what of a release comes from its configuration; the link to the static files is part of that."""
     for name, (text, mode) in release_files(config).items():
         write(work / name, text, mode)
@@ -140,11 +142,26 @@ def write_configuration(work: Path, config: Config) -> None:
     target = static_target(work, config.static_dir)
     if target:
         os.symlink(target, work / "static")
-    elif config.static_dir and config.static_asked:
-        raise Refused(
-            f"there is no directory {config.static_dir}, neither in the source nor in a package that it installs",
-            remedy="correct `dir` of flask_gunicorn_nginx_static; an empty one serves no static files",
-        )
+    elif config.static_dir:
+        there = static_directories(work / "app")
+        if config.static_asked:
+            known = f" (there {'are' if len(there) > 1 else 'is'} {', '.join(there)})" if there else ""
+            raise Refused(
+                f"there is no directory {config.static_dir}, neither in the source nor in a package that it installs",
+                remedy=f"correct `dir` of flask_gunicorn_nginx_static{known}; an empty one serves no static files",
+            )
+        if there:
+            app.warnings.append(
+                f"the app serves its static files itself, for there is no {config.static_dir} in the source. Remedy:"
+                f" have nginx do it, flask_gunicorn_nginx_static: {{dir: {there[0]}}}"
+            )
+
+
+def static_directories(code: Path) -> list[str]:
+    """Return where a source keeps static files, by the name that Flask gives them; of a src layout as installed."""
+    found = [path.relative_to(code) for path in code.glob("**/static") if path.is_dir()]
+    names = [str(path).removeprefix("src/") for path in found]
+    return sorted(names, key=lambda name: (name.count("/"), name))[:3]
 
 
 def mend_in_place(app: App, release: str, work: Path, final: Path, config: Config, in_use: bool) -> None:
@@ -157,8 +174,23 @@ def mend_in_place(app: App, release: str, work: Path, final: Path, config: Confi
     compile_code(app, final, final, config.python)
 
 
-def write_units(app: App, release: str, config: Config) -> None:
-    changed = {path: file for path, file in unit_files(app, release, config).items() if differs(path, *file)}
+def check_commands(app: App, release: str, config: Config, home: Path) -> None:
+    """Refuse a process whose program is not there: that of a schedule would be missed when its time comes."""
+    place = f"{release_path(app.name, release)}/"
+    for name, texts in own_commands(config, home).items():
+        for word in re.findall(r"(?m)^ExecStart=(\S+)", texts["service"]):
+            program = word.replace("%i", release).replace("%%", "%")
+            inside = program.startswith(place)
+            if not os.path.lexists(home / program[len(place) :] if inside else app.at(program)):
+                looked = "the release has no such command" if inside else "this host has no such program"
+                raise Refused(
+                    f"{name} of flask_gunicorn_nginx_processes is to run {os.path.basename(program)}: {looked}",
+                    remedy="correct its command, or name the package that has it in the requirements",
+                )
+
+
+def write_units(app: App, release: str, config: Config, home: Path) -> None:
+    changed = {path: file for path, file in unit_files(app, release, config, home).items() if differs(path, *file)}
     for path, (text, mode) in changed.items():
         write(path, text, mode)
     if changed:

@@ -19,7 +19,7 @@ from flaskctl.app import App, apps
 from flaskctl.bake import bake
 from flaskctl.certificate import certificate
 from flaskctl.complete import complete
-from flaskctl.diagnosis import explain
+from flaskctl.diagnosis import explain, met
 from flaskctl.doctor import doctor
 from flaskctl.errors import Refused
 from flaskctl.files import FULL, read_json
@@ -178,10 +178,13 @@ def call(
 def ended(app: App, answer: Json, as_json: bool) -> int:
     """Return the exit code of the command that `run` ran, and say so in the answer, with the walls that it met."""
     code = int(answer["rc"])
+    said, settings = f"{answer['stdout']}\n{answer['stderr']}", app.service_settings(answer["id"]) if code else []
     if code and as_json:
-        said, settings = f"{answer['stdout']}\n{answer['stderr']}", app.service_settings(answer["id"])
         detail, remedy = explain(app.name, said, "", settings)
         answer.update(failed=True, msg=f"the command ended with exit code {code}", detail=detail, remedy=remedy)
+    elif code:  # what it said stands there already
+        walls = {one.name: one for one in met(app.name, said, settings)}.values()
+        app.warnings += [f"{one.name}: {one.tells}. Remedy: {one.opens}" for one in walls]
     return code
 
 

@@ -94,10 +94,24 @@ def mount_points_of(app: App, release: str, config: Config) -> list[str]:
     return found
 
 
-def unit_files(app: App, release: str, config: Config) -> dict[Path, tuple[str, int]]:
-    """Return the files of a release that stand with systemd's units: text and mode by path."""
+def own_commands(config: Config, home: Path) -> dict[str, dict[str, str]]:
+    """Return the units of the processes, of which a command of the project itself is in the release, not its venv."""
+
+    def place(found: re.Match[str]) -> str:
+        here = home / "site/bin" / found[2]
+        return f"{found[1]}/site/bin/{found[2]}" if here.exists() else found[0]
+
+    program = re.compile(r"(?m)(?<=^ExecStart=)(\S*)/venv/bin/(\S+)")
+    return {
+        name: {kind: program.sub(place, text) for kind, text in texts.items()}
+        for name, texts in config.processes.items()
+    }
+
+
+def unit_files(app: App, release: str, config: Config, home: Path | None = None) -> dict[Path, tuple[str, int]]:
+    """Return the files of a release that stand with systemd's units: text and mode by path; `home` is where it is."""
     files, services = {}, {app.unit(release): config.service}
-    for name, texts in config.processes.items():
+    for name, texts in own_commands(config, home or app.releases_dir / release).items():
         own = {app.process_unit(name, release, kind): text for kind, text in texts.items()}
         files.update({app.units_dir / unit: (text, 0o644) for unit, text in own.items()})
         services[app.process_unit(name, release)] = texts["service"]

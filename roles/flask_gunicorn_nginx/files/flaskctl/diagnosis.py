@@ -6,15 +6,16 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from flaskctl.signs import Settings, normal
 from flaskctl.texts import extract_traceback
-from flaskctl.walls import WALLS, Settings, Wall, normal
+from flaskctl.walls import WALLS, Wall
 
 SERVICE = "flask_gunicorn_nginx_service_settings"
 # one of these is in the last line of each sign, in small letters
 TROUBLE = re.compile(
     "errno|denied|permitted|read-?only|no such file|not supported|timed? ?out|eafnosupport|system error|unable"
     "|eacces|eperm|erofs|eai_|memory|failed|cannot|can't|unavailable|unobtainable|must be mounted"
-    "|does not exist|too many|emfile|setting limit|executable memory|credentials|imds|usable sandbox|exim"
+    "|does not exist|too many|emfile|enoent|setting limit|executable memory|credentials|imds|usable sandbox|exim"
     "|postdrop|sudo|ping:|oom|system call|sigsys|31/sys|resolution|fork:|uid map|namespace|spool|commit_"
 )
 

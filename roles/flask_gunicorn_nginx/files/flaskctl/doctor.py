@@ -9,10 +9,10 @@ from flaskctl import Json
 from flaskctl.app import App
 from flaskctl.diagnosis import Met, met, near_trouble, together
 from flaskctl.errors import Refused
+from flaskctl.signs import Settings
 from flaskctl.texts import ago, utc
-from flaskctl.walls import Settings
 
-MOST = 100_000  # lines of the journal
+MOST, FEW = 100_000, 1000  # lines of the journal
 
 
 def doctor(app: App) -> Json:
@@ -38,6 +38,14 @@ def doctor(app: App) -> Json:
         told.append(f"  {wall['opens']}\n  costs: {wall['costs']}")
     answer = {"id": current, "changed": False, "walls": walls, "lines": len(lines), "since": since}
     return {**answer, "msg": "\n".join(told + hint)}
+
+
+def tell_walls(app: App, release: str) -> None:
+    """Warn of walls that a release has met by now: an app may have caught the error, and look well without its data."""
+    if app.host.reads_journal():
+        lines = app.host.journal_lines([app.unit(release)], FEW)
+        walls, _together = diagnose(app.name, lines, app.service_settings(release))
+        app.warnings += [f"{wall['name']}: {wall['tells']}. Remedy: {wall['opens']}" for wall in walls]
 
 
 def diagnose(name: str, lines: Sequence[tuple[float, str]], settings: Settings) -> tuple[list[Json], list[str]]:

@@ -28,6 +28,11 @@ REMEDIES = (
         "has requirement .*, but you have",
         "name versions that fit, of gunicorn and gevent too: they take the place of the role's own",
     ),
+    (
+        r"from versions: none\)",
+        "the index has no such version for this Python, or no such package; where another one has it,"
+        " flask_gunicorn_nginx_pip: {index_url: URL}",
+    ),
     ("No matching distribution|Could not find a version", "the index has no such version for this Python"),
     (
         UNLOCKED,
@@ -73,6 +78,8 @@ NEEDS = (
     (r"pkg-config.*(?:not found|No such file|executable)", ("pkg-config",)),
 )
 NO_GIT = "Cannot find command 'git'|No such file or directory: '?git'?"
+FETCH_FAILED = r"git (?:clone|fetch|rev-parse|checkout|submodule)[^\n]* did not run successfully"
+UNFETCHED = "can this host reach that repository? Or put the package into an index, or its code into the source"
 PACKAGES = "flask_gunicorn_nginx_packages"
 BUILDS = (
     r"Failed building (?:wheel|editable) for ([\w.-]+)|Failed to build '?([\w.-]+)'? when"
@@ -107,6 +114,9 @@ def pip_story(output: str, python: str, only_binary: bool = False) -> tuple[str,
     if only_binary and nothing:
         cause = f"no wheel of {nothing.group(1).replace('==', ' ')} for Python {python}, and only_binary asks for one"
         return cause, "ask for a version that has a wheel, or take only_binary out of flask_gunicorn_nginx_pip"
+    if re.search(FETCH_FAILED, output):
+        remedy = next((remedy for sign, remedy in REMEDIES if "repository" in remedy and re.search(sign, output)), "")
+        return "a package is to come from git, and could not be fetched", remedy or UNFETCHED
     if not re.search(BUILD_FAILED, output):
         return "", pip_remedy(output)
     name, version = what_was_built(output)

@@ -55,7 +55,8 @@ def run_command(app: App, command: Sequence[str], wanted: str | None, tty: bool,
             done = app.host.run(argv)
             found = {"rc": done.rc, "stdout": done.out, "stderr": done.err, "msg": done.out.strip()}
         else:
-            found = {"rc": app.host.attached(argv), "msg": ""}
+            done = app.host.attached(argv)
+            found = {"rc": done.rc, "stdout": done.out, "stderr": done.err, "msg": ""}
     except KeyboardInterrupt:
         app.host.each("stop", f"{name}.service")
         app.warnings += [
@@ -70,10 +71,11 @@ def executable(app: App, release: str, word: str) -> str:
     home = release_path(app.name, release)
     if "/" in word:
         return os.path.join(f"{home}/app", word)
-    for directory in f"{home}/venv/bin:{PATH}".split(":"):
+    places = f"{home}/site/bin:{home}/venv/bin:{PATH}"
+    for directory in places.split(":"):
         if os.access(app.at(f"{directory}/{word}"), os.X_OK):
             return f"{directory}/{word}"
-    raise Refused(f"there is no command {word} in release {release}", remedy=f"looked in {home}/venv/bin:{PATH}")
+    raise Refused(f"there is no command {word} in release {release}", remedy=f"looked in {places}")
 
 
 def start(app: App) -> Json:

@@ -11,9 +11,9 @@ from pathlib import Path
 from flaskctl.app import App, apps
 from flaskctl.errors import Refused
 from flaskctl.files import erase, write
-from flaskctl.host import Done
 from flaskctl.layout import Layout
 from flaskctl.outbound import shut_out
+from flaskctl.programs import Done
 from flaskctl.release import environment_file
 from flaskctl.units import KNOWN_SINCE, literally
 
@@ -44,11 +44,20 @@ HIDDEN = ("/etc/ssh", "/etc/ssl/private", "/etc/letsencrypt", "/etc/flaskctl", "
 RESOLVERS = ("/run/systemd/resolve", "/run/resolvconf", "/run/NetworkManager", "/run/nscd")
 
 
+# how systemd ends a unit that it could not start: systemd.exec(5)
+LACKS = {217: "no users of their own to builds (217/USER)", 226: "no namespaces to builds (226/NAMESPACE)"}
+NESTING = "a container of LXD or Incus needs security.nesting=true"
+
+
+def lack(code: int) -> str:
+    return LACKS.get(code, f"builds no sandbox (systemd ends them with {code})")
+
+
 class Sandbox:
     """Where a tree is made beside its place: `final` is that place, and what the tree is called within the sandbox.
 
-    A host that gives no namespaces (a container without CAP_SYS_ADMIN) gives none to a build: there it is the user
-    nobody's, and the tree is made in its place.
+    A host that gives no namespaces (a container without CAP_SYS_ADMIN), or no users that pass (one of LXD, whose
+    AppArmor denies the locks of DynamicUser), gives builds no sandbox: the user nobody makes the tree in its place.
     """
 
     def __init__(self, app: App, final: Path, home: Path, shown: Collection[Path] = ()) -> None:
@@ -98,16 +107,17 @@ class Sandbox:
         done = self.start(argv, cwd, network)
         # nothing of a package has run yet: no build can ask for less of a sandbox
         if not self.began and done.rc >= NOT_STARTED and self.start(["true"], cwd, network).rc >= NOT_STARTED:
-            self.go_without()
+            self.go_without(done.rc)
             done = self.start(argv, cwd, network)
             if done.rc >= NOT_STARTED and self.start(["true"], cwd, network).rc >= NOT_STARTED:
                 why = self.app.as_root(f"journalctl -u {self.app.build_unit}")
-                raise Refused("systemd cannot start a build on this host", done.err.strip(), f"{why} tells why")
+                what = f"systemd cannot start a build on this host: it gives {lack(done.rc)}"
+                raise Refused(what, done.err.strip(), f"{why} tells why; {NESTING}")
         self.began = True
         return done
 
-    def go_without(self) -> None:
-        """Build as nobody where there are no namespaces, in the place itself."""
+    def go_without(self, code: int) -> None:
+        """Build as nobody where there is no sandbox, in the place itself."""
         account = self.app.host.account(NOBODY)
         if not account:
             raise Refused("this host gives builds no sandbox, and has no user nobody", remedy=f"adduser {NOBODY}")
@@ -117,8 +127,8 @@ class Sandbox:
         self.home.chmod(0o711)
         self.app.host.make_home(self.tree, account)
         self.app.warnings.append(
-            "this host gives no namespaces (a container without CAP_SYS_ADMIN?): what is built runs as the user nobody,"
-            " and sees what any user of this host and the app's own group may see"
+            f"this host gives {lack(code)}: what is built runs as the user nobody, and sees what any user of this host"
+            " and the app's own group may see"
         )
 
     def start(self, argv: Sequence[str], cwd: Path, network: bool) -> Done:
@@ -133,7 +143,9 @@ class Sandbox:
         return host.run([*words, *literally(["/usr/bin/env", *argv], self.systemd)], input="")
 
     def as_nobody(self) -> list[tuple[str, str]]:
-        return [("User", NOBODY), ("Group", NOGROUP), *self.group(), ("ProtectHome", "yes"), *self.hidden()]
+        # a host that gives no user of its own may well give mounts, and then all else is read-only
+        written = [("ReadWritePaths", str(path)) for path in (self.tree, self.scratch)]
+        return [("User", NOBODY), ("Group", NOGROUP), *self.group(), ("ProtectHome", "yes"), *written, *self.hidden()]
 
     def group(self) -> list[tuple[str, str]]:
         """Return the setting by which a build runs the virtualenv that it is for: its app alone may read that."""

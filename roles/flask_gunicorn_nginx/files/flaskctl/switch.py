@@ -7,6 +7,7 @@ from typing import NoReturn
 from flaskctl import Json
 from flaskctl.app import App
 from flaskctl.diagnosis import explain
+from flaskctl.doctor import tell_walls
 from flaskctl.errors import Refused
 from flaskctl.files import erase, link, sync_directory, write_json
 from flaskctl.host import Units
@@ -87,6 +88,8 @@ def finish(app: App, intent: Intent, settings: Json) -> None:
     if address:
         prove(app, intent, address)
         tell_closed_ports(app, settings)
+    if intent.how != "rollback":  # in a hurry, to one that is known
+        tell_walls(app, intent.to)
     app.host.checkpoint("timers")
     idle = stand(app, intent.to)[1]
     app.host.checkpoint("drained")

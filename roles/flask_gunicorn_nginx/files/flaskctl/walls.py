@@ -2,76 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from flaskctl.outbound import shuts
-
-Settings = Sequence[tuple[str, str]]  # what stands in [Service], in order
-Stands = Callable[[Settings, str], bool]
-
-OFF = ("", "no", "default", "all")
-WORDS = {"true": "yes", "on": "yes", "1": "yes", "false": "no", "off": "no", "0": "no"}
-
-DENIED = r"(?:Permission denied|Operation not permitted)"
-READ_ONLY = r"Read-only file system"
-NONE = r"No such file or directory"
-EPERM = r"\[Errno 1\] Operation not permitted"
-END = r"(?=['\u2019\"\s:,)]|$)"  # of a path
-CODE = r"/srv/[^/\s]+/releases/\w+/app/"
-SERVERS = r"(/(?:var/)?run/(?:postgresql|redis|mysqld|memcached|rabbitmq)\b[^\s'\"]*)"
-METADATA = r"(169\.254\.\d+\.\d+|fe80::[\da-f:]*|fd00:ec2::254|fd20:ce::254|100\.100\.100\.200|192\.0\.0\.192)"
-ADDRESS = r"((?:\d+\.){3}\d+|(?:[\da-f]{1,4}:){3,7}[\da-f]{1,4}|[\da-f:]+::[\da-f]+)"
-# where an app writes, or where a setting has let it
-OF_ITS_OWN = (
-    r"(/tmp|/var/tmp|/dev/shm|/run/[^/\s']+|/var/(?:lib|cache|log)/[^/\s']+"
-    r"|/(?!usr/|s?bin/|lib|proc/|srv/[^/\s]+/(?:releases|venvs)/)[^'\s:]+)"
+from flaskctl.signs import (
+    ADDRESS,
+    DENIED,
+    END,
+    EPERM,
+    LATE,
+    METADATA,
+    NONE,
+    OF_ITS_OWN,
+    READ_ONLY,
+    SERVERS,
+    Stands,
+    about,
+    always,
+    beside,
+    made_by,
+    may_not_run,
+    running,
+    within,
 )
-LATE = r"(?:timed out|timeout|ETIMEDOUT|EPERM|Operation not permitted)"
-
-
-def about(words: str, path: str) -> str:
-    """Return what finds a path and what was wrong with it, as Python, Node, Go, C and shells put the two."""
-    return rf"{words}(?::|, \w+) ['\"\u2018]?{path}|{path}['\"\u2019]?(?:: | \(){words}"
-
-
-def within(call: str, words: str) -> str:
-    """Return what finds a call and the error that it ended with: in its line, or where a traceback ends."""
-    return rf"(?:{call})[^\n]*?(?:(?:\n[ \t][^\n]*)*\n[^\n]*?)?{words}"
-
-
-def running(path: str) -> str:
-    """Return what finds a program or library that could not be run: of a file the words would be the same."""
-    python = rf"in _execute_child\n(?:.*\n){{1,3}}?\w+Error: .*Permission denied: '{path}/"
-    others = (
-        rf"sh: (?:line )?\d+: {path}/\S+: Permission denied|spawn {path}/\S+ EACCES|fork/exec {path}/\S+: permission"
-    )
-    return rf"{python}|{others}|{path}/\S+: (?:failed to map segment|failed to execute)|" + within(
-        r"os\.(?:exec|posix_spawn|spawn)\w+\(", rf"Permission denied: '{path}/"
-    )
-
-
-def normal(value: str) -> str:
-    return WORDS.get(value.strip().lower(), value.strip())
-
-
-def made_by(directive: str) -> Stands:
-    """Return whether settings make a wall: what a systemd does not know, or somebody has switched off, is none."""
-
-    def stands(settings: Settings, _what: str) -> bool:
-        return next((normal(value) not in OFF for key, value in reversed(settings) if key == directive), False)
-
-    return stands
-
-
-def always(_settings: Settings, _what: str) -> bool:
-    return True
-
-
-def may_not_run(settings: Settings, what: str) -> bool:
-    """Return whether nothing runs from a path, by the settings or, as hosts mount it, by itself."""
-    shut = {word.lstrip("-+") for key, value in settings if key == "NoExecPaths" for word in value.split()}
-    return what in ("/tmp", "/var/tmp", "/dev/shm") or any(f"{what}/".startswith(f"{path}/") for path in shut)  # nosec B108: words
 
 
 class Wall(NamedTuple):
@@ -94,7 +48,7 @@ class Wall(NamedTuple):
 WALLS = (
     Wall(
         "a file beside the code",
-        about(rf"(?:{DENIED}|{READ_ONLY})", rf"{CODE}([^/'\s:]+\.\w+){END}"),
+        beside(rf"([^/'\s:]+\.\w+){END}"),
         always,
         "the code is read-only, and the app writes a file beside it",
         "what is written there is shared by all releases",
@@ -102,7 +56,7 @@ WALLS = (
     ),
     Wall(
         "write beside the code",
-        about(rf"(?:{DENIED}|{READ_ONLY})", rf"{CODE}([^'\s:]+?)(?:/[^/\s'.]+\.[^/\s':]+)?{END}"),
+        beside(rf"([^'\s:]+?)(?:/[^/\s'.]+\.[^/\s':]+)?{END}"),
         always,
         "the code is read-only, and the app writes beside it",
         "what is written there is shared by all releases",
@@ -119,7 +73,7 @@ WALLS = (
     ),
     Wall(
         "write into a library",
-        about(rf"(?:{DENIED}|{READ_ONLY})", r"(/srv/[^/\s]+/(?:venvs/|releases/\w+/(?:site|venv)/)[^\s':]+)"),
+        about(rf"(?:{DENIED}|{READ_ONLY})", r"(/srv/[^/\s]+/(?:venvs/|releases/\w+/venv/)[^\s':]+)"),
         always,
         "installed packages are read-only, and one of them writes beside itself",
         "none",
@@ -326,7 +280,7 @@ WALLS = (
     ),
     Wall(
         "a directory in /var/log",
-        about(rf"(?:{NONE}|{READ_ONLY})", r"(/var/log/[^/\s':]+)/[^'\s:]+"),
+        about(rf"(?:{NONE}|{READ_ONLY})", r"(/var/log)/[^'\s:]+"),
         always,
         "what logs there needs a directory of its own",
         "none",
@@ -334,8 +288,22 @@ WALLS = (
         "log to stderr, which is in the journal; or {door}, and log to /var/log/{app}",
     ),
     Wall(
+        "the host's own directories",
+        about(READ_ONLY, r"(/(?:etc|usr|boot|lib\w*|s?bin)/[^\s':]+)"),
+        made_by("ProtectSystem"),
+        "what the host itself lives on is read-only, {0} as well",
+        "none",
+        opens="write to /var/lib/{app}",
+    ),
+    Wall(
         "writing elsewhere",
-        about(READ_ONLY, r"(/(?!srv/[^/]+/releases|proc/|sys/|dev/)[^'\s:]{0,300})/[^'\s:/]+"),
+        # a directory that is to be made right where the host keeps many, itself; of a file the directory that it is in
+        about(
+            READ_ONLY,
+            r"(?!/srv/[^/]+/releases|/proc/|/sys/|/dev/)"
+            rf"(?:(/(?:(?:var|opt|srv|mnt|media|home|var/(?:lib|cache|spool))/)?[^/\s':]+){END}"
+            r"|(/[^'\s:]{1,300})/[^'\s:/]+)",
+        ),
         made_by("ProtectSystem"),
         "the file system is read-only but for /var/lib/{app}, /tmp and /var/tmp",
         "what is there is no part of a release",
@@ -356,10 +324,11 @@ WALLS = (
         "the time of a worker",
         r"WORKER TIMEOUT",
         always,
-        "a worker that did nothing else for 30 s was ended: something blocked gevent, as multiprocessing.Pool does",
+        "a worker that did nothing else for 30 s was ended: something blocked it, as multiprocessing.Pool does",
         "threads serve fewer clients at once; with more time a worker that hangs does so longer",
-        opens="concurrent.futures.ProcessPoolExecutor, which works, in place of multiprocessing.Pool; for what blocks"
-        " flask_gunicorn_nginx_settings: {{worker_class: gthread}}; for what is slow {{timeout: 120}} there",
+        opens="concurrent.futures.ProcessPoolExecutor, which works, in place of multiprocessing.Pool, which hangs"
+        " with threads too; for what else blocks flask_gunicorn_nginx_settings: {{worker_class: gthread}}; for what is"
+        " slow {{timeout: 120}} there",
     ),
     Wall(
         "open files",
@@ -388,6 +357,15 @@ WALLS = (
         "less memory for others",
         {"MemoryMax": "95%"},
         "fewer workers, or more memory for the host; or {door}",
+    ),
+    Wall(
+        "what the host has not",
+        r"cannot load library '([^'\s]+)'|\b([\w.+-]+\.so[\w.]*): cannot open shared object|spawn ([^/\s]+) ENOENT|"
+        + within("_execute_child", rf"{NONE}: '([^/']+)'"),
+        always,
+        "{0} is not on this host",
+        "none",
+        opens="the package that has {0} into flask_gunicorn_nginx_packages",
     ),
     Wall(
         "programs for another processor",

@@ -33,6 +33,16 @@ def link_writable(app: App, code: Path, config: Config) -> None:
             os.symlink(kept, place)
 
 
+def link_writable_of_package(app: App, site: Path, config: Config) -> None:
+    """Put the same links into the project as it is installed, where that has the place: an instance folder, say."""
+    for name in config.writable:
+        place, kept = site / name.removeprefix("src/"), data_path(app.name, name)
+        linked = place.is_symlink() and os.readlink(place) == kept
+        if place.parent.is_dir() and not linked:
+            erase(place)
+            os.symlink(kept, place)
+
+
 def make_directory(app: App, kept: Path, seed: Path | None) -> None:
     """Make a directory of the app's data, with what `seed` holds, where there is none.
 
