@@ -122,6 +122,32 @@ class TestWhatOthersHave:
         assert played.rc != 0
         assert f"the name taken.test: taken.test on 80 ({neighbour})" in " ".join(played.out.split()), played.out
 
+    def test_a_port_that_nginx_could_not_share_is_refused_with_its_file(
+        self, site: Site, deploy: Deploy, neighbour: str
+    ) -> None:
+        put(site, neighbour, "server { listen [::]:8090 ipv6only=off; server_name both.test; return 200 'both'; }")
+        played = deploy("--tags", "always", name="wiki", port=5011, listen=8090, server_names=["wiki.test"])
+        said = " ".join(played.out.split())
+        assert played.rc != 0
+        assert f"`listen [::]:8090 ipv6only=off` in {neighbour} takes port 8090 of IPv4 too" in said, said
+
+    def test_a_site_that_nginx_tests_well_and_does_not_take_is_put_back(
+        self, site: Site, deploy: Deploy, neighbour: str
+    ) -> None:
+        before = site.root("cat /etc/nginx/sites-available/hello.conf")
+        site.root("systemd-run -q --unit=web /usr/bin/python3 -m http.server --bind 127.0.0.1 8091")
+        assert site.eventually(lambda: bool(site.root("ss -Hltn 'sport = :8091'")))
+        try:
+            site.root(f"echo 'server {{ listen 127.0.0.1:8091; }}' > {neighbour}; nginx -t")
+            played = deploy(server_settings={"client_max_body_size": "3m"})
+        finally:
+            site.root(f"systemctl stop web; rm {neighbour}")
+        said = " ".join(played.out.split())
+        assert played.rc != 0
+        assert "nginx does not take them: bind() to 127.0.0.1:8091 failed (98: Address already in use)" in said, said
+        assert site.root("cat /etc/nginx/sites-available/hello.conf") == before and site.get("/").status == 200
+        assert deploy(server_settings={"client_max_body_size": "3m"}).rc == 0
+
 
 @pytest.fixture(scope="module")
 def https_only(tmp_path_factory: pytest.TempPathFactory) -> Path:

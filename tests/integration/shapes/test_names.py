@@ -83,6 +83,12 @@ def test_a_directory_of_static_files_without_an_index_is_not_there(host: Any) ->
     assert [factory.get(path).status for path in ("/static/", "/static")] == [404, 404]
 
 
+def test_what_nginx_has_no_file_for_the_app_is_asked_for(host: Any) -> None:
+    """It may have files of blueprints and packages there; that it has none is said in its own words."""
+    nowhere = app(host, "factory").get("/static/nowhere/a.css")
+    assert nowhere.status == 404 and "nginx" not in nowhere.body and "Not Found" in nowhere.body
+
+
 @pytest.mark.parametrize("path", ["//api/page", "/%61pi/page", "/x/../api/page", "/./api/page", "/api/../api/page"])
 def test_the_prefix_has_one_spelling(mounted: Site, routes: Site, path: str) -> None:
     assert {site.get(path).status for site in (mounted, routes)} <= {200, 308, 404}

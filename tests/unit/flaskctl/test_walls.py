@@ -171,6 +171,8 @@ SAID = [
     (f"{READ_ONLY}: 'uploads'", "write beside the code", "flask_gunicorn_nginx_writable: [uploads]"),
     (f"{READ_ONLY}: './uploads/2026/a.png'", "write beside the code", "flask_gunicorn_nginx_writable: [uploads/2026]"),
     (f"{READ_ONLY}: 'data.txt'", "a file beside the code", "/var/lib/hello/data.txt"),
+    ("touch: cannot touch 'app.db': Read-only file system", "a file beside the code", "/var/lib/hello/app.db"),
+    ("mkdir: cannot create directory \u2018out\u2019: Read-only file system", "write beside the code", "[out]"),
     (f"{READ_ONLY}: '{APP[:-4]}/site/instance'", "write beside the code", "flask_gunicorn_nginx_writable: [instance]"),
     ("OSError: cannot load library 'libgobject-2.0-0': no such file", "what the host has not", "libgobject-2.0-0 into"),
     (

@@ -35,7 +35,8 @@ def about(words: str, path: str) -> str:
 def beside(tail: str) -> str:
     """Return what finds a path beside the code; the app starts there, so that a relative one is there too."""
     whole = about(rf"(?:{DENIED}|{READ_ONLY})", rf"{CODE}{tail}")
-    return rf"{whole}|{READ_ONLY}: ['\"](?:\./)?(?![/.]){tail}"
+    relative = rf"(?:\./)?(?![/.]){tail}"
+    return rf"{whole}|{READ_ONLY}: ['\"]{relative}|['\"\u2018]{relative}['\"\u2019]: {READ_ONLY}"
 
 
 def within(call: str, words: str) -> str:
