@@ -29,6 +29,11 @@ def port_problems(every: Sequence[Directive], asked: Json, record: Collection[st
     """
     away = {*asked["paths"].values(), *record, *([asked["default_site"]] if asked["default"] else [])}
     tls = {each["port"]: each["ssl"] for each in asked["catch_all"]["listens"]}
+    old = {(each.file, each.context) for each in every if each.name == "ssl" and each.args == ("on",)}
+    every = [
+        each._replace(args=(*each.args, "ssl")) if each.name == "listen" and (each.file, each.context) in old else each
+        for each in every
+    ]
     found = [
         problem
         for each in every
@@ -91,6 +96,8 @@ def started_with(unit: str, built: str, program: str) -> str:
     `unit` is what `systemctl cat` says, `built` what `nginx -V` does, `program` the path of the nginx that was asked.
     """
     made = dict(re.findall(r"--(conf-path|prefix)=(\S+)", built))
+    known = dict(re.findall(r"(?m)^Environment=[\"']?(\w+)=([^\s\"']+)", unit))
+    unit = re.sub(r"\$\{(\w+)\}", lambda found: known.get(found[1], found[0]), unit)
     starts: list[str] = []
     for value in re.findall(r"(?m)^ExecStart\s*=(.*)$", re.sub(r"\\\n", " ", unit)):
         starts = [*starts, value.strip()] if value.strip() else []
@@ -122,4 +129,5 @@ def options(words: Sequence[str]) -> Iterator[tuple[str, str]]:
     for number, word in enumerate(words):
         if word[:2] in names:
             value = word[2:] or (words[number + 1] if number + 1 < len(words) else "")
-            yield names[word[:2]], value
+            if "$" not in value:  # of a file that systemd reads: nobody knows here
+                yield names[word[:2]], value

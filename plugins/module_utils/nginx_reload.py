@@ -86,7 +86,7 @@ class Watch:
     def refusal(self) -> str:
         """Return why it does not have the configuration; nothing where it has, or was started anew, or does not run."""
         end = time.monotonic() + SECONDS
-        while self.master and main_pid() == self.master and not children(self.master) - self.workers:
+        while self.master and not children(self.master) - self.workers and main_pid() == self.master:
             said = list(dict.fromkeys(self.said()))
             if any(not TRIES_AGAIN.match(words) for words in said) or time.monotonic() > end:
                 return told(said)

@@ -747,6 +747,9 @@ def test_a_command_that_meets_a_wall_is_told_what_opens_it(host: FakeHost, stage
         ("/opt/none/tool", "run tool: this host has no such program"),
         ("/srv/hello/releases/%i/venv/bin/flask x", ""),
         ("/srv/hello/releases/%i/app/app.py", ""),
+        ("/srv/hello/current/app/app.py", ""),
+        ("/srv/hello/current/app/none.py", "run none.py: the release has no such command"),
+        ('"/opt/with a space/x" y', ""),
     ],
 )
 def test_a_process_without_its_program_is_refused_when_it_is_staged(

@@ -188,14 +188,16 @@ def test_where_the_static_files_are_is_told(host: FakeHost, tmp_path: Path, aske
 def test_a_directory_of_an_installed_project_that_is_written_to_is_a_link_too(host: FakeHost, tmp_path: Path) -> None:
     """Flask's instance folder is beside the package, which is in `site`."""
     host.accounts["hello"] = flaskctl.Account(999, 999, "/nonexistent", "/usr/sbin/nologin")
-    path = archive(tmp_path / "x.tar.gz", {"pyproject.toml": PROJECT, "src/hellopkg/__init__.py": ""})
-    given = config(writable=["instance", "src/hellopkg/uploads", "elsewhere/deep"])
+    source = {"src/hellopkg/__init__.py": "", "src/hellopkg/data/seed.txt": "seed"}
+    path = archive(tmp_path / "x.tar.gz", {"pyproject.toml": PROJECT, **source})
+    given = config(writable=["instance", "src/hellopkg/uploads", "hellopkg/data", "elsewhere/deep"])
     result = call(host, "hello", "stage", str(path), "--config", "-", "--json", stdin=given)
     assert result.rc == 0, result
     site = base(host) / "releases" / result.json["id"] / "site"
     assert os.readlink(site / "instance") == "/var/lib/hello/instance"
     assert os.readlink(site / "hellopkg/uploads") == "/var/lib/hello/src/hellopkg/uploads"
     assert not os.path.lexists(site / "elsewhere")
+    assert host.path("/var/lib/hello/hellopkg/data/seed.txt").read_text() == "seed"
 
 
 # what was said on Debian 13 and 11, shortened

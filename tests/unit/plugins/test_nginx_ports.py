@@ -57,6 +57,7 @@ def test_a_port_that_nginx_could_not_give_to_both_is_told_with_its_file(text: st
         site("80 default_server"),
         site("[::]:80 ipv6only=on"),
         site("443 ssl http2"),
+        site("443; ssl on"),
         site("443 quic reuseport"),
         site("8080 proxy_protocol"),
         site("10.0.0.5:80 proxy_protocol"),
@@ -109,6 +110,9 @@ DROPIN = "# /etc/systemd/system/nginx.service.d/own.conf\n[Service]\nExecStart=\
         ("-{}/nginx -c /etc/nginx/nginx.conf", ""),
         ("{}/nginx \\\n  -c /etc/nginx/nginx.conf", ""),
         ("{}/nginx -p /usr/share/nginx/ -e stderr", ""),
+        ('{}/nginx -c ${{CONFFILE}}\nEnvironment="CONFFILE=/etc/nginx/nginx.conf"', ""),
+        ("{}/nginx -c ${{CONFFILE}}\nEnvironment=CONFFILE=/opt/nginx.conf", "starts nginx with /opt/nginx.conf"),
+        ("{}/nginx -c ${{ELSEWHERE}}", ""),
         ("", ""),
     ],
 )

@@ -178,8 +178,10 @@ def check_commands(app: App, release: str, config: Config, home: Path) -> None:
     """Refuse a process whose program is not there: that of a schedule would be missed when its time comes."""
     place = f"{release_path(app.name, release)}/"
     for name, texts in own_commands(config, home).items():
-        for word in re.findall(r"(?m)^ExecStart=(\S+)", texts["service"]):
+        # of one in quotes systemd tells
+        for word in re.findall(r"(?m)^ExecStart=([^\s\"'\\]+)(?=\s|$)", texts["service"]):
             program = word.replace("%i", release).replace("%%", "%")
+            program = program.replace(f"{place.partition('/releases/')[0]}/current/", place)
             inside = program.startswith(place)
             if not os.path.lexists(home / program[len(place) :] if inside else app.at(program)):
                 looked = "the release has no such command" if inside else "this host has no such program"

@@ -26,7 +26,9 @@ def link_writable(app: App, code: Path, config: Config) -> None:
         if place.is_symlink() and not linked or place.exists() and not place.is_dir():
             what = f"flask_gunicorn_nginx_writable names {name}, which is no directory in the source"
             raise Refused(what, remedy="name the directory that the app writes to")
-        make_directory(app, app.at(kept), None if linked or not place.is_dir() else place)
+        # of a src layout a directory is named as in the package, too
+        seeds = (path for path in (place, code / "src" / name) if path.is_dir() and not path.is_symlink())
+        make_directory(app, app.at(kept), None if linked else next(seeds, None))
         if not linked:
             erase(place)
             place.parent.mkdir(parents=True, exist_ok=True)
