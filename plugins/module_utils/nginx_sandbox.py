@@ -23,7 +23,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ansible_collections.flaskfleet.web.plugins.module_utils.host_facts import read
-from ansible_collections.flaskfleet.web.plugins.module_utils.nginx_config import CONFIGURATION, directives
+from ansible_collections.flaskfleet.web.plugins.module_utils.nginx_config import CONFIGURATION, Directive, directives
 from ansible_collections.flaskfleet.web.plugins.module_utils.nginx_needs import Need, defaults, needs
 
 Json = dict[str, Any]
@@ -174,6 +174,21 @@ def reasons(every: Iterable[Need], outside: Seen, inside: Seen) -> list[str]:
     return list(found.values())
 
 
+def not_granted(every: Iterable[Directive], lines: Sequence[str]) -> list[str]:
+    """Return what nginx's workers would ask the kernel for in vain: `nginx -t` does not try it."""
+    wants = {each.name: each.args[0] for each in every if each.args and not each.context}
+    said = [line.partition("=") for line in lines]
+    most = next((value.split(":")[-1] for name, _, value in reversed(said) if name == "LimitNOFILE"), "")
+    files = wants.get("worker_rlimit_nofile", "")
+    found = []
+    if files.isdigit() and most.isdigit() and int(files) > int(most):
+        found.append(f"worker_rlimit_nofile {files} could not be had (LimitNOFILE {most}: `systemctl edit nginx`)")
+    capabilities = " ".join(value for name, _, value in said if name == "CapabilityBoundingSet")
+    if wants.get("worker_priority", "").startswith("-") and capabilities and "CAP_SYS_NICE" not in capabilities:
+        found.append(f"worker_priority {wants['worker_priority']} could not be had (CAP_SYS_NICE)")
+    return found
+
+
 def warning(why: Sequence[str], sandboxed: bool) -> str:
     """Return what a person has to know of a sandbox that is left off."""
     more = f"; and {len(why) - SHOWN} more" if len(why) > SHOWN else ""
@@ -322,7 +337,7 @@ def trial(dump: str, said: str, asked: Json, cat: str, check: bool) -> list[str]
     inside, why = try_inside(lines, script(paths, user, shutil.which("nginx", path=PATH) if dump else None))
     if inside is None:
         return [f"{NOT_STARTED} {why}"]  # maybe only this time, so it is not kept
-    found = reasons(wanted, outside, inside)
+    found = [*not_granted(every, lines), *reasons(wanted, outside, inside)]
     if not check:
         with open(f"{kept}.new", "w", encoding="utf-8") as file:
             json.dump({"key": key, "reasons": found}, file)

@@ -78,6 +78,12 @@ def test_versions_are_compared_by_their_numbers() -> None:
         (GEVENT, {"flask-socketio": "5.5", "python-socketio": "5"}, ["flask-socketio 5.5 and more", "{workers: 1}"]),
         (THREADS, {"python-engineio": "4"}, ["python-engineio 4 and more than one worker", "message_queue"]),
         ("workers = 1\n", {"flask-socketio": "5.5"}, []),
+        (
+            "",
+            {"apscheduler": "3.11", "flask-apscheduler": "1"},
+            ["apscheduler 3.11 and more", "each worker runs each job"],
+        ),
+        ("workers = 1\n", {"apscheduler": "3.11"}, []),
     ],
 )
 def test_what_serves_and_not_well_is_told_with_what_to_do(conf: str, packages: dict[str, str], told: list[str]) -> None:

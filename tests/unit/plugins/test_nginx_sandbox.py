@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.flaskfleet.web.plugins.module_utils import nginx_sandbox
+from ansible_collections.flaskfleet.web.plugins.module_utils.nginx_config import directives
 from ansible_collections.flaskfleet.web.plugins.module_utils.nginx_needs import Need
 
 DROPIN = "/etc/systemd/system/nginx.service.d/flaskfleet.conf"
@@ -309,3 +310,21 @@ def test_who_wants_none_is_not_asked_for_anything(machine: Host) -> None:
     assert machine.judge(content="") == ("", "")
     assert nginx_sandbox.judge(None, "nginx/1.22.1", nginx_sandbox.Done(0, "", ""), "", False) == ("", [])
     assert machine.trials == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("worker_rlimit_nofile 200000;", "worker_rlimit_nofile 200000 could not be had (LimitNOFILE 65536"),
+        ("worker_rlimit_nofile 65536; worker_priority 5;", ""),
+        ("worker_priority -5;", "worker_priority -5 could not be had"),
+        ("http { worker_rlimit_nofile 200000; }", ""),
+        ("worker_rlimit_nofile auto; worker_priority", ""),
+    ],
+)
+def test_what_the_workers_ask_the_kernel_for_is_looked_at(text: str, words: str) -> None:
+    """They would do without it after the next start of nginx, and one line of its log would say so."""
+    lines = ["LimitNOFILE=1024:524288", "CapabilityBoundingSet=CAP_CHOWN", "LimitNOFILE=65536"]
+    found = nginx_sandbox.not_granted(directives(text), lines)
+    assert len(found) == bool(words) and words in " ".join(found)
+    assert nginx_sandbox.not_granted(directives(text), ["LimitNOFILE=infinity"]) == []

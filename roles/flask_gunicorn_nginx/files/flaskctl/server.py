@@ -28,6 +28,8 @@ DRIVERS = {
     "firebird-driver": "",
     "pylibmc": "change to pymemcache",
 }
+SCHEDULERS = ("apscheduler", "flask-apscheduler")
+SCHEDULERS = ("apscheduler", "flask-apscheduler")
 SOCKET_IO = ("flask-socketio", "python-socketio", "python-engineio")
 
 
@@ -102,5 +104,11 @@ def cautions(server: Server, packages: Mapping[str, str]) -> list[str]:
             f"{name} {packages[name]} and more than one worker: a client that polls comes to another one with its next"
             f" request, which answers 400. Remedy: set {SETTINGS}: {{workers: 1}}, or have all clients connect with"
             " transports: ['websocket'] and give the server a message_queue"
+        )
+    for name in [name for name in SCHEDULERS if name in packages and server.workers != 1][:1]:
+        found.append(
+            f"{name} {packages[name]} and more than one worker: where the app starts it, each worker runs each job."
+            " Remedy: a process of its own that starts it, or one with a schedule for each job"
+            " (flask_gunicorn_nginx_processes)"
         )
     return found
