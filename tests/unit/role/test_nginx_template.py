@@ -514,13 +514,14 @@ def test_files_that_last_are_those_below_the_address_of_static_files(
     text = site({"default_server": True, "url_prefix": "/x.y", "static": static, "server_settings": settings})
     assert ("    add_header Cache-Control $hello_lasting;" in text) == said == ("map $hello_file" in text)
     if said:
-        pattern = re.findall(r'map \$uri \$hello_file \{[^}]*?"~(.*)" ', text)[0]
+        pattern = re.findall(r'map "\${upstream_addr}:\$uri" \$hello_file \{[^}]*?"~(.*)" ', text)[0]
         url = "/x.y" + static.get("url", "/static/")
         below = re.compile(pattern.replace("?<", "?P<"))
         for path in (f"{url}js/a.js", f"/.kept/.kept{url}js/a.js"):
-            found = below.search(path)
+            found = below.search(f":{path}")
             assert found and found["hello_below"] == "js/a.js"
-        assert not below.search(f"/other{url}a.js") and not below.search(url.replace(".", "-") + "a.js")
+            assert not below.search(f"127.0.0.1:5000:{path}"), "what the app answers in its place"
+        assert not below.search(f":/other{url}a.js") and not below.search(f":{url.replace('.', '-')}a.js")
 
 
 CACHED: dict[str, Any] = {"server_names": ["a.test"], "micro_cache": {"seconds": 2}, "health_path": "/healthz"}
