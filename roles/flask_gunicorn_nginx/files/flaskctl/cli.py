@@ -19,7 +19,7 @@ from flaskctl.app import App, apps
 from flaskctl.bake import bake
 from flaskctl.certificate import certificate
 from flaskctl.complete import complete
-from flaskctl.diagnosis import explain, met
+from flaskctl.diagnosis import explain, told_once
 from flaskctl.doctor import doctor
 from flaskctl.errors import Refused
 from flaskctl.files import FULL, read_json
@@ -183,8 +183,7 @@ def ended(app: App, answer: Json, as_json: bool) -> int:
         detail, remedy = explain(app.name, said, "", settings)
         answer.update(failed=True, msg=f"the command ended with exit code {code}", detail=detail, remedy=remedy)
     elif code:  # what it said stands there already
-        walls = {one.name: one for one in met(app.name, said, settings)}.values()
-        app.warnings += [f"{one.name}: {one.tells}. Remedy: {one.opens}" for one in walls]
+        app.warnings += told_once(app.name, said, settings)
     return code
 
 

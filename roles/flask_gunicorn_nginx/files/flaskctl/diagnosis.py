@@ -105,6 +105,12 @@ def explain(app: str, journal: str, verdict: str, settings: Settings) -> tuple[s
     return "\n".join([*causes, extract_traceback(journal)]), "\n".join([one.opens for one in walls] + together(walls))
 
 
+def told_once(app: str, text: str, settings: Settings) -> list[str]:
+    """Return a sentence for each wall that a text shows signs of, with what opens it."""
+    walls = {(one.name, one.opens): one for one in met(app, text, settings)}.values()
+    return [f"{one.name}: {one.tells}. Remedy: {one.opens}" for one in walls]
+
+
 def together(walls: Sequence[Met]) -> list[str]:
     """Return one line for the settings of several walls: of two with the same name an inventory takes the last."""
     doors = [one.door for one in walls if one.door]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from flaskctl import Json
 from flaskctl.app import App
-from flaskctl.diagnosis import Met, met, near_trouble, together
+from flaskctl.diagnosis import Met, met, near_trouble, together, told_once
 from flaskctl.errors import Refused
 from flaskctl.signs import Settings
 from flaskctl.texts import ago, utc
@@ -43,9 +43,9 @@ def doctor(app: App) -> Json:
 def tell_walls(app: App, release: str) -> None:
     """Warn of walls that a release has met by now: an app may have caught the error, and look well without its data."""
     if app.host.reads_journal():
-        lines = app.host.journal_lines([app.unit(release)], FEW)
-        walls, _together = diagnose(app.name, lines, app.service_settings(release))
-        app.warnings += [f"{wall['name']}: {wall['tells']}. Remedy: {wall['opens']}" for wall in walls]
+        lines = near_trouble(app.host.journal_lines([app.unit(release)], FEW))
+        said = "\n".join(line for _when, line in lines)
+        app.warnings += told_once(app.name, said, app.service_settings(release))
 
 
 def diagnose(name: str, lines: Sequence[tuple[float, str]], settings: Settings) -> tuple[list[Json], list[str]]:
